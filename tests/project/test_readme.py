@@ -1,0 +1,112 @@
+"""Every command block of the README runs, or says why it does not.
+
+The two set-up commands are run by `.ci/tests` as they stand. The other shell blocks run here line by line, with the
+`envguard` of the environment under test; Python blocks run as programs or with pytest.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import pytest
+from project_files import ROOT, load_script
+
+readme = load_script("readme")
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = readme.blocks(TEXT)
+MARKS = re.compile(r"command: (main|tests)|not run: \S.*|run: pytest|output|")
+BY_CI = ["main", "tests"]
+SHELL = [block for block in BLOCKS if block.language == "sh" and not block.mark]
+PROGRAMS = [block for block in BLOCKS if block.language == "python" and not block.mark]
+SUITES = [block for block in BLOCKS if block.mark == "run: pytest"]
+on_posix = pytest.mark.skipif(sys.platform == "win32", reason="only on POSIX: needs its bash")
+
+
+def line_of(block: Any) -> str:
+    return f"line-{block.line}"
+
+
+def environment() -> dict[str, str]:
+    """This process's, with the scripts of the environment under test first on PATH."""
+    own = {name: value for name, value in os.environ.items() if name not in ("PYTEST_ADDOPTS", "PYTHONPATH")}
+    return own | {"PATH": os.pathsep.join((sysconfig.get_path("scripts"), own.get("PATH", os.defpath)))}
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=folder, env=environment(), capture_output=True, encoding="utf-8", timeout=60, check=False
+    )
+
+
+def test_every_block_says_by_a_known_mark_who_runs_it() -> None:
+    assert not [(block.line, block.mark) for block in BLOCKS if not MARKS.fullmatch(block.mark)]
+
+
+def test_every_block_has_a_language_that_says_whether_it_runs() -> None:
+    assert {block.language for block in BLOCKS} <= {"sh", "python", "text", "toml", "json"}
+
+
+@pytest.mark.parametrize("name", BY_CI)
+def test_a_set_up_command_is_one_line(name: str) -> None:
+    assert len(readme.command(TEXT, name).splitlines()) == 1
+
+
+def test_the_script_that_runs_the_set_up_commands_runs_both() -> None:
+    script = (ROOT / ".ci" / "tests").read_text(encoding="utf-8")
+    assert re.findall(r"^readme_command (\w+)$", script, re.MULTILINE) == BY_CI
+
+
+def test_nobody_is_told_to_install_another_distribution() -> None:
+    assert not re.search(r"pip install (-\S+ )*'?envguard(?!-quant)\b", TEXT)
+
+
+@on_posix
+@pytest.mark.parametrize("block", SHELL, ids=line_of)
+def test_every_line_of_a_shell_block_runs(block: Any, tmp_path: Path) -> None:
+    bash = shutil.which("bash")
+    assert bash is not None
+    for line in block.text.splitlines():
+        done = run([bash, "-c", line], tmp_path)
+        # a check may find this machine wanting; nothing else may fail
+        allowed = (0, 1, 3) if line.startswith("envguard check ") else (0,)
+        assert done.returncode in allowed, f"{line}: exit status {done.returncode}\n{done.stderr}"
+        assert done.stdout or "-o " in line, f"{line}: printed nothing"
+        assert done.stderr == "", f"{line}: {done.stderr}"
+
+
+@pytest.mark.parametrize("block", PROGRAMS, ids=line_of)
+def test_a_python_block_runs_as_a_program(block: Any, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(block.text, encoding="utf-8")
+    done = run([sys.executable, str(program)], tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("block", SUITES, ids=line_of)
+def test_a_test_block_passes_or_skips(block: Any, tmp_path: Path) -> None:
+    suite = tmp_path / "test_block.py"
+    suite.write_text(block.text, encoding="utf-8")
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\n", encoding="utf-8")
+    done = run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(suite)], tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_readme_names_every_option_of_check_and_no_other() -> None:
+    done = run([sys.executable, "-m", "envguard", "check", "--help"], ROOT)
+    assert done.returncode == 0, done.stderr
+    offered = set(re.findall(r"--[a-z][a-z-]+", done.stdout)) - {"--help"}
+    table = TEXT.partition("| option of `check` |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `(--[a-z-]+)", table, re.MULTILINE)) == offered
+
+
+def test_the_readme_names_every_option_of_the_pytest_plugin() -> None:
+    done = run([sys.executable, "-m", "pytest", "--help", "-p", "no:cacheprovider"], ROOT)
+    offered = set(re.findall(r"--envguard-[a-z]+", done.stdout))
+    assert offered == set(re.findall(r"--envguard-[a-z]+", TEXT))
