@@ -1,0 +1,215 @@
+"""The frozen types of the rules table: one row, what it is for, what it needs, how to mend it.
+
+`rulebook.py` makes them from `rules/*.toml`; `evaluate.py` judges an environment by them. The format is described in
+`rules/README.md`.
+"""
+
+from __future__ import annotations
+
+from envguard.frozen import Frozen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import TypeAlias
+
+    from envguard.model import Kind, Operation, Severity
+    from envguard.versions import Clause, Wanted
+
+
+class When(Frozen):
+    """Which requests a row is for; None does not restrict."""
+
+    backend: tuple[str, ...] | None = None
+    scheme: tuple[str, ...] | None = None
+    not_scheme: tuple[str, ...] | None = None
+    operation: tuple[Operation, ...] | None = None
+    host: tuple[str, ...] | None = None
+    device: tuple[str, ...] | None = None
+    release: tuple[tuple[str, tuple[Clause, ...]], ...] = ()
+    system: tuple[str, ...] | None = None
+    accelerator: tuple[str, ...] | None = None
+    variable: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    @property
+    def conditional(self) -> bool:
+        """Whether facts of the environment decide too, not the request alone."""
+        return bool(self.release or self.system or self.accelerator or self.variable)
+
+
+class DistributionNeed(Frozen):
+    """A distribution is installed, in a version that meets the clauses."""
+
+    wanted: Wanted
+    fact: str = "metadata"
+    comparison: str = "version"
+
+
+class RequirementsNeed(Frozen):
+    """What the installed distribution itself declares is met."""
+
+    distribution: str
+
+
+class OwnerNeed(Frozen):
+    """The import name is loaded from the distribution that the backend's file names."""
+
+    import_name: str
+    distribution: str
+
+
+class DeviceNeed(Frozen):
+    """The device that was asked for is one of these kinds."""
+
+    kinds: tuple[str, ...]
+
+
+class SchemeNeed(Frozen):
+    """The scheme that was asked for is one of these."""
+
+    schemes: tuple[str, ...]
+
+
+class AcceleratorNeed(Frozen):
+    """The process sees a device of one of these kinds; ROCm counts as CUDA, as it does in torch."""
+
+    kinds: tuple[str, ...]
+
+
+class CapabilityNeed(Frozen):
+    """The NVIDIA device has at least this compute capability."""
+
+    minimum: tuple[int, int]
+
+
+class MemoryNeed(Frozen):
+    """The device has at least so many bytes of memory."""
+
+    minimum: int
+
+
+class DriverNeed(Frozen):
+    """The NVIDIA driver of the machine, where there is one, answers."""
+
+
+class VisibleNeed(Frozen):
+    """No environment variable hides every device that the machine has."""
+
+
+class TorchBuildNeed(Frozen):
+    """torch was built for the kind of device that is asked for."""
+
+
+class DriverForCudaNeed(Frozen):
+    """The driver runs the CUDA major that torch was built with: CUDA major -> oldest driver."""
+
+    oldest: tuple[tuple[int, str], ...]
+
+
+class ArchitectureNeed(Frozen):
+    """The torch build carries code for the device."""
+
+
+class PythonNeed(Frozen):
+    """The Python version meets the clauses."""
+
+    clauses: tuple[Clause, ...]
+    text: str
+
+
+class PythonBuildNeed(Frozen):
+    """Python has a global interpreter lock, that is, was not built free-threaded."""
+
+
+class SystemNeed(Frozen):
+    """The operating system is one of these."""
+
+    systems: tuple[str, ...]
+
+
+class ToolNeed(Frozen):
+    """A build tool is found."""
+
+    tool: str
+
+
+class VariableNeed(Frozen):
+    """An environment variable is set to one of `allowed`, or where there are none, not to one of `refused`; case does
+    not
+    matter.
+    """
+
+    name: str
+    allowed: tuple[str, ...]
+    refused: tuple[str, ...]
+
+
+if TYPE_CHECKING:
+    Need: TypeAlias = (
+        DistributionNeed
+        | RequirementsNeed
+        | OwnerNeed
+        | DeviceNeed
+        | SchemeNeed
+        | AcceleratorNeed
+        | CapabilityNeed
+        | MemoryNeed
+        | DriverNeed
+        | VisibleNeed
+        | TorchBuildNeed
+        | DriverForCudaNeed
+        | ArchitectureNeed
+        | PythonNeed
+        | PythonBuildNeed
+        | SystemNeed
+        | ToolNeed
+        | VariableNeed
+    )
+
+
+class FixTemplate(Frozen):
+    """How to mend a rule, before the inspected interpreter is known."""
+
+    install: tuple[Wanted, ...] = ()
+    uninstall: tuple[str, ...] = ()
+    torch: bool = False
+    unset: tuple[str, ...] = ()
+    text: str | None = None
+
+
+class Rule(Frozen):
+    """One row of the table."""
+
+    id: str
+    when: When
+    need: Need
+    severity: Severity
+    kind: Kind
+    why: str
+    fix: FixTemplate
+    origin: str
+    source: str
+    checked: str
+    after: tuple[str, ...]
+    file: str
+
+
+class Backend(Frozen):
+    """What a backend is called and which schemes it has: scheme -> aliases."""
+
+    name: str
+    aliases: tuple[str, ...]
+    distribution: str
+    import_name: str
+    extra: str
+    install: tuple[Wanted, ...]
+    schemes: Mapping[str, tuple[str, ...]]
+    load_schemes: Mapping[str, tuple[str, ...]]
+
+
+class TorchBuild(Frozen):
+    """What the torch release on the package index was built for (Linux x86_64)."""
+
+    release: str
+    cuda: str
+    architectures: tuple[str, ...]

@@ -1,0 +1,279 @@
+"""The rules table in memory: rows of `rules/*.toml`, made into frozen types for the requests that need them.
+
+`rulefiles.py` reads and checks the files, `shipped.py` finds those that come with envguard.
+"""
+
+from __future__ import annotations
+
+from envguard.errors import BadRules
+from envguard.rule import (
+    AcceleratorNeed,
+    ArchitectureNeed,
+    Backend,
+    CapabilityNeed,
+    DeviceNeed,
+    DistributionNeed,
+    DriverForCudaNeed,
+    DriverNeed,
+    FixTemplate,
+    MemoryNeed,
+    OwnerNeed,
+    PythonBuildNeed,
+    PythonNeed,
+    RequirementsNeed,
+    Rule,
+    SchemeNeed,
+    SystemNeed,
+    ToolNeed,
+    TorchBuild,
+    TorchBuildNeed,
+    VariableNeed,
+    VisibleNeed,
+    When,
+)
+from envguard.versions import key, parse_clauses, parse_wanted, satisfies
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, TypeAlias
+
+    from envguard.rule import Need
+    from envguard.versions import Clause
+
+    Row: TypeAlias = Mapping[str, Any]
+    Tables: TypeAlias = Mapping[str, Mapping[str, Any]]
+
+_MOST_REMEMBERED = 1_000  # keeps memory flat over any number of snapshots
+
+
+class RuleBook:
+    """All rules, backends and released versions of one set of rules files.
+
+    `tables` maps a file's name to its checked content; `version` is the newest date on which a rule was checked.
+    Rules are made when a backend is first asked for: a check of one backend does not pay for the others.
+    """
+
+    def __init__(self, tables: Tables) -> None:
+        headers = {table["backend"]["name"]: table["backend"] for table in tables.values() if "backend" in table}
+        self.backends: dict[str, Backend] = {name: _backend(header) for name, header in headers.items()}
+        self._rows = [
+            (_backends_of(row, table), row, file) for file, table in tables.items() for row in table.get("rule", ())
+        ]
+        self.version = max((str(row["checked"]) for _, row, _ in self._rows), default="")
+        self._rules: dict[Any, tuple[Rule, ...]] = {}
+        released: Mapping[str, Any] = tables.get("releases.toml", {})
+        self._released: Mapping[str, Any] = released.get("releases", {})
+        self._newest: dict[Any, str | None] = {}
+        self._torch_tables: Mapping[str, Any] = released.get("torch-builds", {})
+        self._torch_builds: tuple[TorchBuild, ...] | None = None
+        self._oldest_drivers: dict[int, str] | None = None
+
+    def rules(self, backend: str, **asked: str) -> tuple[Rule, ...]:
+        """Every row that can apply to a backend, prerequisites before the rules that depend on them.
+
+        `asked` (operation, host, device) leaves out the rows for other requests, before they are made.
+        """
+        wanted = backend, *sorted(asked.items())
+        made = self._rules.get(wanted)
+        if made is None:
+            rows = [
+                self._rule(backends, row, file)
+                for backends, row, file in self._rows
+                if (backends is None or backend in backends) and _is_for(row.get("when", {}), asked)
+            ]
+            made = self._rules[wanted] = _in_order(rows)
+        return made
+
+    def rows(self, rule_id: str | None = None, backend: str | None = None) -> tuple[Rule, ...]:
+        """All rows in the order of the files, or those of one id or one backend."""
+        return tuple(
+            self._rule(backends, row, file)
+            for backends, row, file in self._rows
+            if rule_id in (None, row["id"]) and (backend is None or backends is None or backend in backends)
+        )
+
+    def ids(self) -> tuple[str, ...]:
+        """The id of every rule, each once, in the order of the files."""
+        return tuple(dict.fromkeys(row["id"] for _, row, _ in self._rows))
+
+    def releases(self, distribution: str) -> tuple[str, ...]:
+        """The released versions of a distribution that the table knows, oldest first."""
+        return tuple(self._released.get(distribution, ()))
+
+    def newest(self, distribution: str, clauses: tuple[Clause, ...]) -> str | None:
+        """The newest release of a distribution that meets some clauses.
+
+        Where the table knows none, the version that the clauses themselves name; None where they name none either.
+        """
+        wanted = distribution, clauses
+        if wanted not in self._newest:
+            if len(self._newest) >= _MOST_REMEMBERED:
+                self._newest.clear()
+            known = reversed(self._released.get(distribution, ()))
+            found = next((version for version in known if satisfies(version, clauses, "specifier")), None)
+            named = (clause.version for clause in clauses if clause.operator in (">=", "==", "~="))
+            self._newest[wanted] = found or next(named, None)
+        return self._newest[wanted]
+
+    @property
+    def torch_builds(self) -> tuple[TorchBuild, ...]:
+        """What each torch release on the package index was built for, oldest first."""
+        if self._torch_builds is None:
+            builds = [
+                TorchBuild(version, build["cuda"], tuple(build["architectures"]))
+                for version, build in self._torch_tables.items()
+            ]
+            self._torch_builds = tuple(sorted(builds, key=lambda build: key(build.release) or ()))
+        return self._torch_builds
+
+    @property
+    def oldest_drivers(self) -> Mapping[int, str]:
+        """The first NVIDIA driver of each CUDA major, from the rule that holds them."""
+        if self._oldest_drivers is None:
+            needs = [make_need(row, self.backends) for _, row, _ in self._rows if "driver_for_cuda" in row["need"]]
+            self._oldest_drivers = {
+                m: d for need in needs if isinstance(need, DriverForCudaNeed) for m, d in need.oldest
+            }
+        return self._oldest_drivers
+
+    def _rule(self, backends: tuple[str, ...] | None, row: Row, file: str) -> Rule:
+        return Rule(
+            id=row["id"],
+            when=make_when(row.get("when", {}), backends),
+            need=make_need(row, self.backends),
+            severity=row["severity"],
+            kind=row["kind"],
+            why=row["why"],
+            fix=make_fix(row["fix"]),
+            origin=row["origin"],
+            source=row["source"],
+            checked=str(row["checked"]),
+            after=tuple(row.get("after", ())),
+            file=file,
+        )
+
+
+def _is_for(when: Row, asked: Mapping[str, str]) -> bool:
+    return all(value in when.get(name, (value,)) for name, value in asked.items())
+
+
+def _backends_of(row: Row, table: Row) -> tuple[str, ...] | None:
+    named = row.get("when", {}).get("backend")
+    if named is None and "backend" in table:
+        named = [table["backend"]["name"]]
+    return None if named is None else tuple(named)
+
+
+def _in_order(rules: list[Rule]) -> tuple[Rule, ...]:
+    """Prerequisites first, otherwise in the order of the files; rows of one id stay together."""
+    by_id: dict[str, list[Rule]] = {}
+    for rule in rules:
+        by_id.setdefault(rule.id, []).append(rule)
+    ordered: dict[str, list[Rule]] = {}
+
+    def place(rule_id: str, above: tuple[str, ...]) -> None:
+        if rule_id in ordered or rule_id not in by_id:
+            return
+        if rule_id in above:
+            raise BadRules(f"{by_id[rule_id][0].file}: {rule_id}: after: rules wait for one another in a circle")
+        for rule in by_id[rule_id]:
+            for prerequisite in rule.after:
+                place(prerequisite, (*above, rule_id))
+        ordered[rule_id] = by_id[rule_id]
+
+    for rule_id in by_id:
+        place(rule_id, ())
+    return tuple(rule for rows in ordered.values() for rule in rows)
+
+
+def _tuple(values: Any) -> Any:
+    return None if values is None else tuple(values)
+
+
+def _lower(values: Any) -> tuple[str, ...]:
+    return tuple([value.lower() for value in values])
+
+
+def make_when(when: Row, backends: tuple[str, ...] | None) -> When:
+    """The condition of a row; `backends` says which backends it is for (None: all)."""
+    return When(
+        backend=backends,
+        scheme=_tuple(when.get("scheme")),
+        not_scheme=_tuple(when.get("not_scheme")),
+        operation=_tuple(when.get("operation")),
+        host=_tuple(when.get("host")),
+        device=_tuple(when.get("device")),
+        release=tuple((name, parse_clauses(text)) for name, text in when.get("release", {}).items()),
+        system=_tuple(when.get("system")),
+        accelerator=_tuple(when.get("accelerator")),
+        variable=tuple((name, _lower(values)) for name, values in when.get("variable", {}).items()),
+    )
+
+
+def make_need(row: Row, backends: Mapping[str, Backend]) -> Need:
+    """The one need of a row. Raises ValueError for a value that does not fit, KeyError for an unknown backend."""
+    ((name, value),) = row["need"].items()
+    match name:
+        case "distribution":
+            return DistributionNeed(parse_wanted(value), row.get("fact", "metadata"), row.get("comparison", "version"))
+        case "requirements":
+            return RequirementsNeed(value)
+        case "owner":
+            return OwnerNeed(backends[value].import_name, backends[value].distribution)
+        case "device":
+            return DeviceNeed(tuple(value))
+        case "scheme":
+            return SchemeNeed(tuple(value))
+        case "accelerator":
+            return AcceleratorNeed(tuple(value))
+        case "compute_capability":
+            major, _, minor = value.partition(".")
+            return CapabilityNeed((int(major), int(minor)))
+        case "memory":
+            return MemoryNeed(value)
+        case "driver":
+            return DriverNeed()
+        case "visible":
+            return VisibleNeed()
+        case "torch_build":
+            return TorchBuildNeed()
+        case "driver_for_cuda":
+            return DriverForCudaNeed(tuple(sorted((int(major), driver) for major, driver in value.items())))
+        case "architecture":
+            return ArchitectureNeed()
+        case "python":
+            return PythonNeed(parse_clauses(value), value)
+        case "python_build":
+            return PythonBuildNeed()
+        case "system":
+            return SystemNeed(tuple(value))
+        case "tool":
+            return ToolNeed(value)
+        case "variable":
+            return VariableNeed(value["name"], _lower(value.get("value", ())), _lower(value.get("not", ())))
+    raise ValueError(f"unknown need {name!r}")
+
+
+def make_fix(fix: Row) -> FixTemplate:
+    """The fix of a row. Raises ValueError for a requirement that cannot be read."""
+    return FixTemplate(
+        install=tuple(map(parse_wanted, fix.get("install", ()))),
+        uninstall=tuple(fix.get("uninstall", ())),
+        torch="torch" in fix,
+        unset=tuple(fix.get("unset", ())),
+        text=fix.get("text"),
+    )
+
+
+def _backend(header: Row) -> Backend:
+    return Backend(
+        name=header["name"],
+        aliases=tuple(header.get("aliases", ())),
+        distribution=header["distribution"],
+        import_name=header["import_name"],
+        extra=header["extra"],
+        install=tuple(map(parse_wanted, header["install"])),
+        schemes={scheme: tuple(aliases) for scheme, aliases in header["schemes"].items()},
+        load_schemes={scheme: tuple(aliases) for scheme, aliases in header.get("load_schemes", {}).items()},
+    )

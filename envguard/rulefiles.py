@@ -1,0 +1,449 @@
+"""`rules/*.toml` -> checked tables. Whatever does not hold to the format is refused with file, key and what was
+expected.
+
+Nothing in a rules file is executed; a table is strings, numbers, lists and dates.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import sys
+
+from envguard.errors import BadRules
+from envguard.model import OPERATIONS
+from envguard.rule import SchemeNeed
+from envguard.rulebook import RuleBook
+from envguard.versions import key, parse_clauses, parse_wanted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any, TypeAlias
+
+    from envguard.rule import Backend, Rule, When
+    from envguard.versions import Clause
+
+    Table: TypeAlias = dict[str, Any]
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SEVERITIES = ("error", "warning", "info")
+KINDS = ("absent", "version", "hardware", "platform", "broken", "configuration", "advisory")
+ORIGINS = ("baseline", "host", "metadata", "files", "table")
+DEVICES = ("auto", "cuda", "rocm", "xpu", "mps", "cpu")
+ACCELERATORS = ("cuda", "rocm", "xpu", "mps")
+WHEN_HOSTS = ("diffusers", "transformers", "none")
+SYSTEMS = ("Linux", "Windows", "Darwin")
+TOOLS = ("nvcc", "ninja", "cxx", "cc", "python_headers", "cuda_home", "msvc")
+
+_RULE_KEYS = {"id", "need", "severity", "kind", "why", "fix", "origin", "source", "checked"}
+_WHEN_KEYS = {
+    "accelerator",
+    "backend",
+    "device",
+    "host",
+    "not_scheme",
+    "operation",
+    "release",
+    "scheme",
+    "system",
+    "variable",
+}
+_OPTIONAL_RULE_KEYS = {"when", "fact", "comparison", "after"}
+_BACKEND_KEYS = {"name", "distribution", "import_name", "extra", "install", "schemes"}
+_OPTIONAL_BACKEND_KEYS = {"aliases", "load_schemes"}
+
+
+def read_folder(folder: str) -> dict[str, Table]:
+    """Every table of a rules folder, by file name, checked.
+
+    Raises BadRules with one line: the file, the key and what was expected there.
+    """
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.endswith(".toml"))
+    except OSError as error:
+        raise BadRules(f"{folder}: cannot be read as a rules folder: {error.strerror}") from error
+    tables = {name: _read_file(os.path.join(folder, name)) for name in names}
+    check_tables(tables)
+    return tables
+
+
+def _read_file(path: str) -> Table:
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise BadRules(f"{path}: cannot be read: {error.strerror}") from error
+    except RecursionError:
+        raise BadRules(f"{os.path.basename(path)}: not TOML: nested too deeply") from None
+    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, and what int() says of a number of 5000 digits
+        raise BadRules(f"{os.path.basename(path)}: not TOML: {error}") from error
+
+
+def plain(value: Any) -> Any:
+    """A table with its dates as ISO 8601 text, as the compiled rules hold them."""
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return value.isoformat() if isinstance(value, datetime.date) else value
+
+
+def check_tables(tables: Mapping[str, Table]) -> None:
+    """Refuse tables that do not hold to the format, each alone and all together. Raises BadRules."""
+    backends: set[str] = set()
+    for file, table in tables.items():
+        _only(file, table, set(), {"backend", "rule", "releases", "torch-builds"})
+        if "backend" in table:
+            _check_backend(f"{file}: backend", table["backend"])
+            if table["backend"]["name"] in backends:
+                raise BadRules(f"{file}: backend.name: expected a name of its own, {table['backend']['name']} is taken")
+            backends.add(table["backend"]["name"])
+        _check_releases(file, table)
+    for file, table in tables.items():
+        rows = table.get("rule", [])
+        if not isinstance(rows, list):
+            raise BadRules(f"{file}: rule: expected [[rule]] tables")
+        for number, row in enumerate(rows, 1):
+            _check_row(f"{file}: rule {number}", row, backends)
+    book = RuleBook(tables)
+    _check_together(book)
+
+
+def _check_backend(where: str, header: Any) -> None:
+    _only(where, header, _BACKEND_KEYS, _OPTIONAL_BACKEND_KEYS)
+    for name in ("name", "distribution", "import_name", "extra"):
+        _text(where, name, header[name])
+    _list_of(where, "aliases", header.get("aliases", []), _is_text, "names", empty=True)
+    _list_of(where, "install", header["install"], _is_wanted, "requirements such as torchao>=0.7.0")
+    for name in ("schemes", "load_schemes"):
+        schemes = header.get(name, {})
+        if not isinstance(schemes, dict) or (name == "schemes" and not schemes):
+            raise BadRules(f"{where}.{name}: expected a table of scheme = [aliases]")
+        for scheme, aliases in schemes.items():
+            _list_of(where, f"{name}.{_shown(scheme)}", aliases, _is_text, "aliases", empty=True)
+
+
+def _check_releases(file: str, table: Table) -> None:
+    for name, versions in _table(file, "releases", table).items():
+        where = f"releases.{_shown(name)}"
+        _list_of(file, where, versions, _is_version, "PEP 440 versions")
+        keys = [key(version) or () for version in versions]
+        if keys != sorted(keys):
+            raise BadRules(f"{file}: {where}: expected versions in order, oldest first")
+    for version, build in _table(file, "torch-builds", table).items():
+        where = f"{file}: torch-builds.{_shown(version)}"
+        if not _is_version(version):
+            raise BadRules(f"{where}: expected a table for each PEP 440 version")
+        _only(where, build, {"cuda", "architectures"}, set())
+        if not _is_capability(build["cuda"]):
+            raise BadRules(f"{where}: cuda: expected a CUDA version such as 13.0, found {build['cuda']!r}")
+        _list_of(where, "architectures", build["architectures"], _is_text, "architectures such as sm_80")
+
+
+def _check_row(where: str, row: Any, backends: set[str]) -> None:
+    _only(where, row, _RULE_KEYS, _OPTIONAL_RULE_KEYS)
+    _text(where, "id", row["id"])
+    if not _is_id(row["id"]):
+        raise BadRules(f"{where}: id: expected owner/name in lower case, found {row['id']!r}")
+    where = f"{where} {row['id']}"
+    _one_of(where, "severity", row["severity"], SEVERITIES)
+    _one_of(where, "kind", row["kind"], KINDS)
+    _one_of(where, "origin", row["origin"], ORIGINS)
+    _text(where, "why", row["why"])
+    _text(where, "source", row["source"])
+    if type(row["checked"]) is not datetime.date:
+        raise BadRules(f"{where}: checked: expected a date such as 2026-11-22, found {row['checked']!r}")
+    _check_when(where, row.get("when", {}), backends)
+    _check_need(where, row, backends)
+    _check_fix(where, row["fix"])
+    if "after" in row:
+        _list_of(where, "after", row["after"], _is_id, "rule ids")
+    if row["origin"] == "host" and len(row.get("when", {}).get("host", ())) != 1:
+        raise BadRules(f"{where}: when.host: expected exactly one host, because the rule's origin is that host")
+
+
+def _check_when(where: str, when: Any, backends: set[str]) -> None:
+    _only(f"{where}: when", when, set(), _WHEN_KEYS)
+    allowed: dict[str, Iterable[str]] = {
+        "backend": sorted(backends),
+        "operation": OPERATIONS,
+        "host": WHEN_HOSTS,
+        "device": DEVICES,
+        "system": SYSTEMS,
+        "accelerator": ACCELERATORS,
+    }
+    for name, values in allowed.items():
+        if name in when:
+            choices = tuple(values)
+            _list_of(where, f"when.{name}", when[name], choices.__contains__, f"of {', '.join(choices)}")
+    for name in ("scheme", "not_scheme"):
+        if name in when:
+            _list_of(where, f"when.{name}", when[name], _is_text, "schemes")
+    if "scheme" in when and "not_scheme" in when:
+        raise BadRules(f"{where}: when.not_scheme: expected one of scheme and not_scheme, found both")
+    if "variable" in when and not _are_variables(when["variable"]):
+        raise BadRules(f"{where}: when.variable: expected NAME = [values], one or more")
+    if "release" in when and not _are_releases(when["release"]):
+        raise BadRules(f"{where}: when.release: expected distribution = version range such as >=0.38.0,<0.40")
+
+
+def _check_need(where: str, row: Table, backends: set[str]) -> None:
+    need = row["need"]
+    if not isinstance(need, dict) or len(need) != 1:
+        found = len(need) if isinstance(need, dict) else repr(need)
+        raise BadRules(f"{where}: need: expected exactly one need, found {found}")
+    ((name, value),) = need.items()
+    if name not in _NEEDS:
+        raise BadRules(f"{where}: need.{_shown(name)}: expected one of {', '.join(_NEEDS)}")
+    fits, expected = _NEEDS[name]
+    if not fits(value):
+        raise BadRules(f"{where}: need.{name}: expected {expected}, found {value!r}")
+    if name == "owner" and value not in backends:
+        raise BadRules(f"{where}: need.owner: expected one of {', '.join(sorted(backends))}, found {value!r}")
+    has_version = name == "distribution" and bool(parse_wanted(value).clauses)
+    for name, choices in (("fact", ("metadata", "version-file")), ("comparison", ("version", "specifier"))):
+        if has_version:
+            _one_of(where, name, row.get(name), choices)
+        elif name in row:
+            raise BadRules(f"{where}: {name}: expected only where a distribution's version is needed")
+    if row.get("fact") == "version-file" and parse_wanted(value).name != "torch":
+        raise BadRules(f"{where}: fact: expected metadata, only torch has a version file")
+    if row.get("comparison") == "version" and not _are_plain(parse_wanted(value).clauses):
+        raise BadRules(f"{where}: need.distribution: expected {_PLAIN} with comparison = 'version', found {value!r}")
+
+
+def _check_fix(where: str, fix: Any) -> None:
+    _only(f"{where}: fix", fix, set(), {"install", "uninstall", "torch", "unset", "text"})
+    if not fix:
+        raise BadRules(f"{where}: fix: expected at least one of install, uninstall, torch, unset, text")
+    if "install" in fix:
+        _list_of(where, "fix.install", fix["install"], _is_wanted, "requirements such as torchao>=0.15.0")
+    for name in ("uninstall", "unset"):
+        if name in fix:
+            _list_of(where, f"fix.{name}", fix[name], _is_text, "names")
+    if "torch" in fix:
+        _one_of(where, "fix.torch", fix["torch"], ("accelerator",))
+    if "text" in fix:
+        _text(where, "fix.text", fix["text"])
+
+
+def _check_together(book: RuleBook) -> None:
+    rows = book.rows()
+    errors = {rule.id for rule in rows if rule.severity == "error"}
+    for rule in rows:
+        for prerequisite in rule.after:
+            if prerequisite not in errors:
+                raise BadRules(
+                    f"{rule.file}: {rule.id}: after: expected the id of an error rule, found {prerequisite!r}"
+                )
+    for index, one in enumerate(rows):
+        for other in rows[index + 1 :]:
+            if one.id == other.id and overlap(one, other):
+                raise BadRules(f"{other.file}: {other.id}: when: expected rows that do not overlap, but two of them do")
+    for rule in rows:
+        _check_schemes(rule, [book.backends[name] for name in rule.when.backend or book.backends])
+    for backend in book.backends:
+        book.rules(backend)  # puts prerequisites first, and refuses circles
+
+
+def _check_schemes(rule: Rule, backends: list[Backend]) -> None:
+    """Each scheme that a row names belongs to one of its backends."""
+    known = {scheme for backend in backends for scheme in (*backend.schemes, *backend.load_schemes)}
+    asked = rule.need.schemes if isinstance(rule.need, SchemeNeed) else ()
+    named = {"when.scheme": rule.when.scheme, "when.not_scheme": rule.when.not_scheme, "need.scheme": asked}
+    for where, schemes in named.items():
+        for scheme in schemes or ():
+            if scheme not in known:
+                names = " or ".join(backend.name for backend in backends) or "no backend"
+                raise BadRules(f"{rule.file}: {rule.id}: {where}: {names} has no scheme {scheme!r}")
+
+
+def overlap(one: Rule, other: Rule) -> bool:
+    """Whether some request and environment exist to which both rows apply."""
+    a, b = one.when, other.when
+    sets = ((a.backend, b.backend), (a.operation, b.operation), (a.host, b.host), (a.device, b.device))
+    if any(_disjoint(first, second) for first, second in (*sets, (a.system, b.system), (a.accelerator, b.accelerator))):
+        return False
+    if _schemes_disjoint(a, b):
+        return False
+    ranges = dict(b.release)
+    return not any(name in ranges and _ranges_disjoint(clauses, ranges[name]) for name, clauses in a.release)
+
+
+def _disjoint(first: tuple[str, ...] | None, second: tuple[str, ...] | None) -> bool:
+    return first is not None and second is not None and not set(first) & set(second)
+
+
+def _schemes_disjoint(a: When, b: When) -> bool:
+    if a.scheme is not None and b.scheme is not None:
+        return _disjoint(a.scheme, b.scheme)
+    asked, left_out = (a.scheme, b.not_scheme) if a.scheme is not None else (b.scheme, a.not_scheme)
+    return asked is not None and left_out is not None and set(asked) <= set(left_out)
+
+
+def _ranges_disjoint(first: tuple[Clause, ...], second: tuple[Clause, ...]) -> bool:
+    """Whether no version meets both: the highest lower bound lies above the lowest upper bound."""
+    lows = [(key(c.version) or (), c.operator == ">") for c in (*first, *second) if c.operator in (">=", ">", "==")]
+    highs = [(key(c.version) or (), c.operator == "<") for c in (*first, *second) if c.operator in ("<=", "<", "==")]
+    if not lows or not highs:
+        return False
+    low, high = max(lows), min(highs, key=lambda bound: (bound[0], not bound[1]))
+    return low[0] > high[0] or (low[0] == high[0] and (low[1] or high[1]))
+
+
+def _only(where: str, table: Any, required: set[str], optional: set[str]) -> None:
+    if not isinstance(table, dict):
+        raise BadRules(f"{where}: expected a table, found {table!r}")
+    for name in table:
+        if name not in required and name not in optional:
+            expected = ", ".join(sorted(required | optional))
+            raise BadRules(f"{where}: {_shown(name)}: unknown key, expected one of {expected}")
+    for name in sorted(required):
+        if name not in table:
+            raise BadRules(f"{where}: {name}: missing")
+
+
+def _shown(name: str) -> str:
+    """A key as its author wrote it, or quoted where it would break the line."""
+    return name if name.isprintable() else repr(name)
+
+
+def _table(file: str, name: str, table: Table) -> Table:
+    value: Any = table.get(name, {})
+    if not isinstance(value, dict):
+        raise BadRules(f"{file}: {name}: expected a table, found {value!r}")
+    return value
+
+
+def _text(where: str, name: str, value: Any) -> None:
+    if not _is_text(value):
+        raise BadRules(f"{where}: {name}: expected text, found {value!r}")
+
+
+def _one_of(where: str, name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise BadRules(f"{where}: {name}: expected one of {', '.join(choices)}, found {value!r}")
+
+
+def _list_of(
+    where: str, name: str, values: Any, fits: Callable[[Any], bool], what: str, *, empty: bool = False
+) -> None:
+    """Refuse what is no list of such strings. One that may not be `empty` may not hold a string twice either."""
+    fine = isinstance(values, list) and all(isinstance(value, str) and fits(value) for value in values)
+    if not fine or (not empty and (not values or len(set(values)) < len(values))):
+        raise BadRules(f"{where}: {name}: expected a list {what}{'' if empty else ', each once'}, found {values!r}")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_id(value: Any) -> bool:
+    parts = value.split("/") if isinstance(value, str) else ()
+    return len(parts) in (2, 3) and all(
+        part and part.isascii() and part.replace("-", "").isalnum() and part == part.lower() for part in parts
+    )
+
+
+def _is_version(value: Any) -> bool:
+    return isinstance(value, str) and key(value) is not None
+
+
+def _is_wanted(value: Any) -> bool:
+    try:
+        return value.isascii() and bool(parse_wanted(value))
+    except (ValueError, AttributeError):
+        return False
+
+
+def _is_clauses(value: Any) -> bool:
+    try:
+        return bool(parse_clauses(value))
+    except (ValueError, AttributeError):
+        return False
+
+
+def _are_variables(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and all(_list_from(())(values) for values in value.values())
+
+
+def _are_releases(value: Any) -> bool:
+    ranges = list(value.values()) if isinstance(value, dict) else []
+    return bool(ranges) and all(_is_clauses(text) and _are_plain(parse_clauses(text)) for text in ranges)
+
+
+_PLAIN = "comparisons by >=, >, <=, <, == or != with whole versions"
+
+
+def _are_plain(clauses: tuple[Clause, ...]) -> bool:
+    """Whether clauses have a meaning between two plain versions: ~=, === and 1.2.* are of specifiers alone."""
+    return not any(clause.operator in ("~=", "===") or clause.version.endswith(".*") for clause in clauses)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def _is_capability(value: Any) -> bool:
+    major, _, minor = value.partition(".") if isinstance(value, str) else ("", "", "")
+    return _is_number(major) and _is_number(minor)
+
+
+def _is_bytes(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
+def _is_drivers(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and all(_is_number(m) and _is_version(d) for m, d in value.items())
+
+
+def _is_variable(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and set(value) <= {"name", "value", "not"}
+        and len(value) > 1
+        and _is_text(value.get("name"))
+        and all(_list_from(())(value[name]) for name in ("value", "not") if name in value)
+    )
+
+
+def _list_from(choices: tuple[str, ...]) -> Callable[[Any], bool]:
+    """Whether a value is a list of some choices (none: of any strings), each once."""
+
+    def fits(value: Any) -> bool:
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            return False
+        return 0 < len(value) == len(set(value)) and all(not choices or item in choices for item in value)
+
+    return fits
+
+
+def _exactly(*choices: str) -> Callable[[Any], bool]:
+    return lambda value: value in choices
+
+
+_NEEDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "distribution": (_is_wanted, "a requirement such as torchao>=0.15.0"),
+    "requirements": (_is_text, "the name of a distribution"),
+    "owner": (_is_text, "the name of a backend"),
+    "device": (_list_from(DEVICES), f"devices of {', '.join(DEVICES)}"),
+    "scheme": (_list_from(()), "a list of schemes"),
+    "accelerator": (_list_from(ACCELERATORS), f"devices of {', '.join(ACCELERATORS)}"),
+    "compute_capability": (_is_capability, "a compute capability such as 8.9"),
+    "memory": (_is_bytes, "a number of bytes"),
+    "driver": (_exactly("working"), '"working"'),
+    "visible": (_exactly("device"), '"device"'),
+    "torch_build": (_exactly("accelerator"), '"accelerator"'),
+    "driver_for_cuda": (_is_drivers, "a table of CUDA major = oldest driver"),
+    "architecture": (_exactly("device"), '"device"'),
+    "python": (_is_clauses, "versions such as >=3.10"),
+    "python_build": (_exactly("gil"), '"gil"'),
+    "system": (_list_from(SYSTEMS), f"systems of {', '.join(SYSTEMS)}"),
+    "tool": (_exactly(*TOOLS), f"one of {', '.join(TOOLS)}"),
+    "variable": (_is_variable, "name and value or not, such as { name = 'X', not = ['0'] }"),
+}
