@@ -1,0 +1,1 @@
+"""The machine -> facts: one file for each kind of fact."""

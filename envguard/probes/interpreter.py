@@ -1,0 +1,149 @@
+"""Which Python is inspected: the running one, or another one that is asked once.
+
+Where each field comes from (running process / another interpreter):
+
+- `executable`: sys.executable / the same, as that interpreter says it; symbolic links stay: a venv is one
+- `version`: sys.version_info, written as in PEP 440
+- `implementation`: sys.implementation.name, in the spelling of `platform_python_implementation` (PEP 508)
+- `prefix`, `base_prefix`: sys
+- `stdlib`: the folder of os.py / sysconfig; where PEP 668 looks for EXTERNALLY-MANAGED
+- `path`: sys.path / the same after site, without the entry for the script's own folder
+- `purelib`: built from the prefix and looked up in sys.path, sysconfig only where that fails / sysconfig
+- `include`: built from the base prefix as sysconfig does / sysconfig, with the scheme of torch.utils.cpp_extension
+- `free_threaded`: sys.abiflags, sysconfig only where there is none / sysconfig
+- `machine`: os.uname, narrowed for a 32-bit Python; sys.version on Windows, where it names the build and not the host
+- `suffixes`: the file name endings of extension modules, from the import system
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from envguard.frozen import Frozen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+SECONDS = 10.0  # that another interpreter has to answer
+
+_IMPLEMENTATIONS = {"cpython": "CPython", "pypy": "PyPy", "graalpy": "GraalVM"}
+_LEVELS = {"alpha": "a", "beta": "b", "candidate": "rc"}
+_NARROW = {"x86_64": "i686", "aarch64": "armv8l"}
+
+
+class Interpreter(Frozen):
+    """One Python: the running process (`current`) or another interpreter or virtual environment."""
+
+    executable: str
+    version: str
+    implementation: str
+    prefix: str
+    base_prefix: str
+    stdlib: str
+    path: tuple[str, ...]
+    purelib: str
+    include: str = ""
+    free_threaded: bool = False
+    machine: str = ""
+    suffixes: tuple[str, ...] = (".so",)
+    current: bool = False
+
+
+def current() -> Interpreter:
+    """The running process."""
+    import _imp  # built in and loaded by every interpreter before anything else
+
+    entries: list[object] = [*sys.path]  # programs put Path objects there too; the import system passes over them
+    path = tuple(_absolute(entry) for entry in entries if isinstance(entry, str))
+    return Interpreter(
+        executable=sys.executable or "",
+        version=version_text(sys.version_info),
+        implementation=implementation_text(sys.implementation.name),
+        prefix=sys.prefix,
+        base_prefix=sys.base_prefix,
+        stdlib=os.path.dirname(os.__file__),
+        path=path,
+        purelib=_purelib(path),
+        include=_include(),
+        free_threaded=_free_threaded(),
+        machine=machine_text(os.uname().machine if hasattr(os, "uname") else "", sys.version, sys.maxsize > 1 << 32),
+        suffixes=tuple(_imp.extension_suffixes()),
+        current=True,
+    )
+
+
+def ask(executable: str, seconds: float = SECONDS) -> Interpreter:
+    """Another interpreter: a path, a name on PATH, or the folder of a virtual or conda environment.
+
+    Starts it once, without torch or anything else that is installed in it. Raises BadInterpreter.
+    """
+    from envguard.probes import other_interpreter
+
+    return other_interpreter.ask(executable, seconds)
+
+
+def implementation_text(name: str) -> str:
+    """`sys.implementation.name` as PEP 508 writes `platform_python_implementation`: CPython, PyPy."""
+    return _IMPLEMENTATIONS.get(name, name)
+
+
+def version_text(info: Sequence[Any]) -> str:
+    """`sys.version_info` as PEP 440 writes it: 3.13.0, 3.15.0a2, 3.14.0rc1."""
+    major, minor, micro, level, serial = info
+    return f"{major}.{minor}.{micro}" + (f"{_LEVELS[level]}{serial}" if level in _LEVELS else "")
+
+
+def machine_text(uname: str, version: str, wide: bool) -> str:
+    """The architecture that a Python was built for, from os.uname().machine ("" on Windows) and sys.version."""
+    if not uname:
+        bits = version[version.rfind("[") :].upper()
+        return next((name for name in ("ARM64", "AMD64", "ARM") if f"({name})" in bits), "x86")
+    return uname if wide else _NARROW.get(uname, uname)
+
+
+def _absolute(entry: str) -> str:
+    # "" is the working directory of the moment; one that is gone holds no modules
+    if entry and os.path.isabs(entry):
+        return entry
+    try:
+        return os.path.abspath(entry)
+    except FileNotFoundError:
+        return entry
+
+
+def _purelib(path: tuple[str, ...]) -> str:
+    short = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    if os.name == "nt":
+        usual = os.path.join(sys.prefix, "Lib", "site-packages")
+    else:
+        name = "pypy" if sys.implementation.name == "pypy" else "python"
+        thread = "t" if "t" in sys.abiflags else ""
+        usual = f"{sys.prefix}/lib/{name}{short}{thread}/site-packages"
+    if usual in path:
+        return usual
+    # Debian's own Python installs into dist-packages; the first one under the prefix is where pip writes
+    for entry in path:
+        if entry.startswith(sys.prefix) and entry.endswith("-packages"):
+            return entry
+    import sysconfig
+
+    return sysconfig.get_path("purelib")
+
+
+def _include() -> str:
+    if os.name == "nt":
+        return os.path.join(sys.base_prefix, "Include")
+    name = "pypy" if sys.implementation.name == "pypy" else "python"
+    return f"{sys.base_prefix}/include/{name}{sys.version_info[0]}.{sys.version_info[1]}{sys.abiflags}"
+
+
+def _free_threaded() -> bool:
+    flags = getattr(sys, "abiflags", None)
+    if flags is not None:
+        return "t" in flags
+    import sysconfig
+
+    return bool(sysconfig.get_config_var("Py_GIL_DISABLED"))

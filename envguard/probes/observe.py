@@ -1,0 +1,164 @@
+"""The machine and one Python environment -> Environment, by those probes alone whose facts are wanted."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from envguard.model import SNAPSHOT_SCHEMA, Environment
+from envguard.probes.folders import Folders
+from envguard.versions import declared
+from envguard.wanted import Wanted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from envguard.probes.interpreter import Interpreter
+    from envguard.probes.observed import Observed
+
+HOSTS = ("diffusers", "transformers")
+EVERYTHING = Wanted(
+    distributions=None,
+    host=None,
+    hardware=True,
+    architectures=True,
+    toolchain=True,
+    variables=None,
+    requirements=frozenset(),
+)
+
+
+def hosts_in(interpreter: Interpreter, folders: Folders) -> Environment:
+    """Which of the hosts are installed, and nothing else: it decides which rules there are to look at."""
+    from envguard.probes.distributions import distributions
+
+    observed = distributions(interpreter.path, frozenset(HOSTS), folders, False)
+    return Environment({"schema": SNAPSHOT_SCHEMA, "distributions": observed.value})
+
+
+def observe(wanted: Wanted, interpreter: Interpreter, folders: Folders | None = None) -> Environment:
+    """The wanted facts about an interpreter's environment and the machine it is on."""
+    record = _Record()
+    folders = folders or Folders(interpreter.path)
+    _observe_python(record, wanted, interpreter, folders)
+    pending = _ask_for_hardware(record) if wanted.hardware else None
+    _observe_distributions(record, wanted, interpreter, folders)
+    if wanted.hardware:
+        _observe_hardware(record, wanted, interpreter, folders, pending)
+    if wanted.toolchain:
+        from envguard.probes.toolchain import toolchain
+
+        record.add("toolchain", toolchain(interpreter, os.environ))
+    if wanted.variables is None or wanted.variables:
+        from envguard.probes.variables import variables
+
+        record.add("environment_variables", variables(os.environ, wanted.variables))
+    return Environment(record.data)
+
+
+class _Record:
+    """A snapshot in the making."""
+
+    def __init__(self) -> None:
+        self.data: dict[str, Any] = {"schema": SNAPSHOT_SCHEMA}
+
+    def add(self, section: str, observed: Observed) -> None:
+        """Put a section in its place, and the reasons for what could not be read beside it."""
+        if observed.value is not None or f"/{section}" not in observed.unreadable:
+            self.data[section] = observed.value
+        self.unreadable(observed.unreadable)
+
+    def unreadable(self, reasons: Mapping[str, str]) -> None:
+        if reasons:
+            self.data.setdefault("unreadable", {}).update(reasons)
+
+
+def _observe_python(record: _Record, wanted: Wanted, interpreter: Interpreter, folders: Folders) -> None:
+    from envguard.probes.host import host_facts
+    from envguard.probes.python import python_facts
+
+    record.add("python", python_facts(interpreter, folders))
+    record.add("host", host_facts(interpreter, wanted.host))
+
+
+def _observe_distributions(record: _Record, wanted: Wanted, interpreter: Interpreter, folders: Folders) -> None:
+    from envguard.probes.distributions import distributions, import_owners
+
+    observed = distributions(interpreter.path, wanted.distributions, folders)
+    record.add("distributions", observed)
+    if wanted.distributions is None:
+        record.data["distributions_complete"] = "/distributions" not in observed.unreadable
+    else:
+        missing = _declared_by(observed.value, wanted.requirements) - set(observed.value)
+        if missing:
+            more = distributions(interpreter.path, frozenset(missing), folders)
+            observed.value.update(more.value)
+            record.unreadable(more.unreadable)
+    if wanted.owners:
+        names = {import_name: (distribution,) for import_name, distribution in wanted.owners}
+        record.add("import_owners", import_owners(interpreter.path, names, folders, interpreter.suffixes))
+
+
+def _declared_by(listed: Mapping[str, Any], names: frozenset[str]) -> set[str]:
+    """The distributions that others declare without a condition; what a bad line means is the rule's to say."""
+    return {each.name for name in names for each in declared(tuple((listed.get(name) or {}).get("requires", ()))) or ()}
+
+
+def _ask_for_hardware(record: _Record) -> Any:
+    """Start the question to the driver, which is answered while other probes run."""
+    from envguard.probes.accelerators import begin
+
+    return begin(os.environ, record.data["host"]["system"])
+
+
+def _observe_hardware(
+    record: _Record, wanted: Wanted, interpreter: Interpreter, folders: Folders, pending: Any
+) -> None:
+    from envguard.probes.accelerators import accelerators
+    from envguard.probes.torch_build import torch_build
+
+    system = record.data["host"]["system"]
+    drivers, devices = accelerators(os.environ, system, pending=pending, full=wanted.distributions is None)
+    record.add("drivers", drivers)
+    record.add("accelerators", devices)
+    build = torch_build(interpreter.path, folders)
+    record.add("torch_build", build)
+    if wanted.architectures and build.value and build.value.get("cuda"):
+        _observe_architectures(record, interpreter)
+
+
+def _observe_architectures(record: _Record, interpreter: Interpreter) -> None:
+    from envguard.model import Unreadable
+    from envguard.probes.torch_architectures import architectures
+    from envguard.probes.torch_build import version_file
+
+    file = version_file(interpreter.path)
+    if file is None:
+        return
+    carried = architectures(os.path.dirname(file))
+    if isinstance(carried, Unreadable):
+        record.unreadable({"/torch_build/arch_list": carried.reason})
+    else:
+        record.data["torch_build"]["arch_list"] = None if carried is None else list(carried)
+
+
+def full_snapshot(interpreter: Interpreter, owners: tuple[tuple[str, str], ...]) -> Environment:
+    """Every fact of an environment, with the time it was taken; `owners` maps import names to their distributions."""
+    from datetime import datetime, timezone
+
+    from envguard.frozen import replace
+    from envguard.probes.distributions import leftovers
+
+    environment = observe(replace(EVERYTHING, owners=owners), interpreter)
+    taken_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    data = {"schema": SNAPSHOT_SCHEMA, "taken_at": taken_at, **environment.data}
+    left = leftovers(interpreter.path)
+    if left:
+        data["extras"] = {"leftovers": left}
+    if interpreter.current:
+        from envguard.probes.variables import loaded_modules
+
+        data["loaded_modules"] = loaded_modules(frozenset(name for name, _ in owners) & frozenset(sys.modules)).value
+    return Environment(data)
