@@ -1,0 +1,231 @@
+"""Fixes that run as printed: commands for the inspected interpreter, quoted for its system's shell."""
+
+from __future__ import annotations
+
+from envguard.cuda import carries
+from envguard.frozen import Frozen
+from envguard.model import Fix, Unreadable
+from envguard.versions import key, satisfies
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    from envguard.model import Environment
+    from envguard.rule import FixTemplate, TorchBuild
+    from envguard.versions import Clause, Wanted
+
+_SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+:,./-_")
+_SAFE_ON_WINDOWS = (_SAFE - set("@%+,")) | {"\\"}  # cmd.exe splits a program's path at = and , and PowerShell at ,
+_UNQUOTABLE = frozenset('"%!`$')  # cmd.exe and PowerShell expand these even inside double quotes
+
+
+class Installer(Frozen):
+    """How packages get into an inspected environment.
+
+    `before` are commands that must run first (making a virtual environment where this one may not be changed),
+    `install` and `uninstall` the words of the command up to the packages, `note` what to know about it. `install` is
+    None where no command helps; `note` then says why.
+    """
+
+    before: tuple[str, ...]
+    install: str | None
+    uninstall: str | None
+    note: str | None
+    windows: bool
+    uses_uv: bool
+
+
+def installer(environment: Environment) -> Installer:
+    """The installer of an environment, from its facts about Python, system and package index."""
+    windows = environment.fact("host", "system") == "Windows"
+    executable = _known(environment.fact("python", "executable"))
+    if executable is not None and not _quotable(executable, windows):
+        why = "the interpreter's path holds characters that no shell command should carry"
+        return Installer((), None, None, why, windows, False)
+    python = quote(executable or ("python" if windows else "python3"), windows)
+    locked = _locked(environment)
+    uses_uv = locked is None and environment.fact("python", "pip") is None
+    before: tuple[str, ...] = ()
+    note = locked
+    if uses_uv:
+        install, uninstall = f"uv pip install --python {python}", f"uv pip uninstall --python {python}"
+        note = "this environment has no pip: the command uses uv (https://docs.astral.sh/uv)"
+    else:
+        if locked is not None:
+            before = (f"{python} -m venv .venv",)
+            python = ".venv\\Scripts\\python.exe" if windows else ".venv/bin/python"
+        install, uninstall = f"{python} -m pip install", f"{python} -m pip uninstall --yes"
+    if _offline(environment):
+        return Installer(before, None, uninstall, _OFFLINE, windows, uses_uv)
+    return Installer(before, install, uninstall, note, windows, uses_uv)
+
+
+_OFFLINE = (
+    "this environment is set to work offline: fetch the packages on a connected machine of the same kind (pip download)"
+    " and install them from that folder (pip install --no-index --find-links FOLDER)"
+)
+
+
+def _known(fact: Any) -> Any:
+    return None if isinstance(fact, Unreadable) else fact
+
+
+def _offline(environment: Environment) -> bool:
+    for name in ("PIP_NO_INDEX", "UV_OFFLINE"):
+        value = environment.fact("environment_variables", name)
+        if isinstance(value, str) and value.lower() not in ("", "0", "false", "no", "off"):
+            return True
+    return False
+
+
+def _locked(environment: Environment) -> str | None:
+    """Why this environment may not be changed in place, None where it may."""
+    if (
+        environment.fact("python", "externally_managed") is True
+        and environment.fact("python", "virtual_environment") is not True
+    ):
+        return "the operating system manages this Python (PEP 668): use a virtual environment, as the commands do"
+    if environment.fact("python", "writable") is False:
+        return "this environment cannot be written: use a virtual environment of your own, as the commands do"
+    return None
+
+
+def quote(word: str, windows: bool) -> str:
+    """A word as the shell of the system reads it back: cmd.exe and PowerShell on Windows, a POSIX shell elsewhere."""
+    if word and (_SAFE_ON_WINDOWS if windows else _SAFE).issuperset(word):
+        return word
+    return f'"{word}"' if windows else "'" + word.replace("'", "'\"'\"'") + "'"
+
+
+def _quotable(word: str, windows: bool) -> bool:
+    return word.isprintable() and not (windows and not _UNQUOTABLE.isdisjoint(word)) and not word.startswith("-")
+
+
+def merge(wanted: Iterable[Wanted], constraints: Mapping[str, tuple[Clause, ...]]) -> tuple[str, ...]:
+    """Requirements with the constraints of every rule that applies folded in, one a distribution.
+
+    `torchao>=0.7.0` with a host that needs `>=0.15.0` gives `torchao>=0.15.0`: a fix has to work for all rules at once.
+    """
+    extras: dict[str, dict[str, None]] = {}
+    clauses: dict[str, tuple[Clause, ...]] = {}
+    for each in wanted:
+        extras.setdefault(each.name, {}).update(dict.fromkeys(each.extras))
+        clauses[each.name] = (*clauses.get(each.name, ()), *each.clauses)
+    merged = []
+    for name, own in clauses.items():
+        brackets = f"[{','.join(extras[name])}]" if extras[name] else ""
+        merged.append(f"{name}{brackets}{narrow((*own, *constraints.get(name, ())))}")
+    return tuple(merged)
+
+
+def narrow(clauses: tuple[Clause, ...]) -> str:
+    """Clauses as one specifier, without the bounds that another one implies."""
+    distinct = list({(clause.operator, key(clause.version) or clause.version): clause for clause in clauses}.values())
+    kept = [clause for clause in distinct if not any(_implies(other, clause) for other in distinct)]
+    kept.sort(key=lambda clause: (clause.operator in _FLOORS) + 2 * (clause.operator in _CEILINGS))
+    return ",".join([clause.operator + clause.version for clause in kept])
+
+
+_FLOORS, _CEILINGS = (">=", ">"), ("<=", "<")
+
+
+def _implies(one: Clause, other: Clause) -> bool:
+    """Whether every version that meets `one` meets the bound `other`, and `other` is not simply the same."""
+    mine, its = key(one.version), key(other.version)
+    if mine is None or its is None or one == other:
+        return False
+    if one.operator == "==":
+        return other.operator in (*_FLOORS, *_CEILINGS) and satisfies(one.version, (other,), "specifier") is True
+    for bounds, sign in ((_FLOORS, 1), (_CEILINGS, -1)):
+        if one.operator in bounds and other.operator in bounds:
+            # > excludes the post-releases of its own version, < the pre-releases: only another release is beyond them
+            depth = None if other.operator.endswith("=") else 2
+            order = (mine[:depth] > its[:depth]) - (mine[:depth] < its[:depth])
+            return order == sign or (order == 0 and depth is None and one.operator != other.operator)
+    return False
+
+
+def install_command(how: Installer, requirements: Iterable[str], *options: str) -> str:
+    """The command that installs requirements, with options before them."""
+    words = [*options, *[quote(requirement, how.windows) for requirement in requirements]]
+    return f"{how.install} {' '.join(words)}"
+
+
+def plan_commands(
+    how: Installer, requirements: tuple[str, ...], uninstall: tuple[str, ...], torch: TorchFix | None
+) -> tuple[str, ...]:
+    """The commands of a plan: one install of everything, and one more only where torch comes from an index of its
+    own.
+    """
+    commands = list(how.before)
+    if uninstall:
+        commands.append(f"{how.uninstall} {' '.join([quote(name, how.windows) for name in uninstall])}")
+    options: tuple[str, ...] = ()
+    if torch is not None and torch.requirement is not None:
+        if torch.index is not None:
+            commands.append(install_command(how, (torch.requirement,), *torch.options(how)))
+        else:
+            requirements = (*requirements, torch.requirement)
+            options = torch.options(how)
+    if requirements:
+        commands.append(install_command(how, requirements, *options))
+    return tuple(commands)
+
+
+def render(
+    template: FixTemplate, constraints: Mapping[str, tuple[Clause, ...]], how: Installer, torch: TorchFix | None
+) -> Fix:
+    """A rule's fix for an inspected environment: words, and commands where commands can do it.
+
+    `torch` is the build that fits the machine; only a template that asks for one reads it.
+    """
+    commands: list[str] = []
+    words = [template.text] if template.text else []
+    if template.uninstall:
+        if not template.text:
+            words.append(f"Uninstall {', '.join(template.uninstall)}.")
+        if how.uninstall is not None:
+            commands.append(f"{how.uninstall} {' '.join([quote(name, how.windows) for name in template.uninstall])}")
+    if template.install:
+        requirements = merge(template.install, constraints)
+        if not template.text:
+            words.append(f"Install {', '.join(requirements)}.")
+        if how.install is not None:
+            commands.append(install_command(how, requirements))
+    if template.torch and torch is not None:
+        words.append(torch.text)
+        if how.install is not None and torch.requirement is not None:
+            commands.append(install_command(how, (torch.requirement,), *torch.options(how)))
+    if commands:
+        commands[:0] = how.before
+    if how.note and (commands or template.install or template.uninstall or template.torch):
+        words.append(how.note[0].upper() + how.note[1:] + ".")
+    if template.unset and not template.text:
+        words.append(f"Unset {', '.join(template.unset)}.")
+    commands.extend([f"set {name}=" if how.windows else f"unset {name}" for name in template.unset])
+    return Fix(" ".join(words), tuple(commands))
+
+
+class TorchFix(Frozen):
+    """Which torch fits the inspected machine, and how to get it."""
+
+    text: str
+    requirement: str | None = None
+    index: str | None = None
+    replace: bool = False
+
+    def options(self, how: Installer) -> tuple[str, ...]:
+        """Options of the install command: where the build is, and that it has to take the place of another one."""
+        force = ("--reinstall-package torch" if how.uses_uv else "--force-reinstall",) if self.replace else ()
+        return (*force, f"--index-url {self.index}") if self.index else force
+
+
+def fits(build: TorchBuild, clauses: tuple[Clause, ...], driver_major: int | None, capability: str | None) -> bool:
+    """Whether the driver runs a torch release's CUDA, the build has code for the device, and it meets the clauses."""
+    if driver_major is not None and int(build.cuda.partition(".")[0]) > driver_major:
+        return False
+    if capability is not None and carries(build.architectures, capability) is False:
+        return False
+    return satisfies(build.release, clauses, "version") is True

@@ -1,0 +1,122 @@
+"""What an environment would be after a fix: the torch build that fits the machine, and a plan applied to a snapshot."""
+
+from __future__ import annotations
+
+from envguard.cuda import driver_runs
+from envguard.fixes import TorchFix, fits, narrow
+from envguard.judge import SeenDevice
+from envguard.model import Environment
+from envguard.versions import Clause, declared, parse_wanted, satisfies
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from envguard.judge import Subject
+    from envguard.rulebook import RuleBook
+    from envguard.versions import Wanted
+
+
+def torch_fix(book: RuleBook, subject: Subject, clauses: tuple[Clause, ...]) -> TorchFix:
+    """The torch build that fits the machine: its driver, its device, and what the rules ask of torch."""
+    environment = subject.environment
+    device = subject.device
+    kind = device.kind if isinstance(device, SeenDevice) else subject.request.device_kind
+    installed = environment.version("torch")
+    system = environment.fact("host", "system")
+    if kind == "rocm":
+        return TorchFix("Install the ROCm build of torch for this machine: https://pytorch.org/get-started/locally")
+    if kind == "xpu":
+        return TorchFix("Install the Intel GPU build of torch.", "torch", f"{_INDEX}/xpu", isinstance(installed, str))
+    if kind == "mps" or system == "Darwin":
+        return TorchFix("Install torch; its macOS build serves the GPU.", "torch")
+    builds = book.torch_builds
+    if not isinstance(device, SeenDevice):
+        requirement = f"torch{narrow(clauses)}"
+        return TorchFix(f"Install {requirement}.", requirement)
+    major = _driver_major(book, environment)
+    fitting = [build for build in builds if fits(build, clauses, major, device.capability)]
+    if not fitting:
+        return TorchFix(
+            "No released torch fits the driver, the GPU and the rules together: update the NVIDIA driver first."
+        )
+    same = installed.partition("+")[0] if isinstance(installed, str) else None
+    kept = next((build for build in fitting if build.release == same), None)
+    build = kept or fitting[-1]
+    text = f"The torch {build.release} wheels are built for CUDA {build.cuda}, which this machine's driver and GPU run."
+    if kept:
+        requirement = f"torch=={kept.release}"
+    else:
+        above = builds[builds.index(build) + 1 :]
+        ceiling = (Clause("<", above[0].release),) if above else ()
+        requirement = f"torch{narrow((*clauses, *ceiling))}"
+    if system == "Windows":  # the Windows wheels on PyPI are CPU builds
+        tag = "cu130" if build.cuda.startswith("13") else "cu126"
+        return TorchFix(text, requirement, f"{_INDEX}/{tag}", same is not None)
+    return TorchFix(text, requirement, None, same is not None)
+
+
+_INDEX = "https://download.pytorch.org/whl"
+
+
+def _driver_major(book: RuleBook, environment: Environment) -> int | None:
+    """The newest CUDA major that the inspected driver runs, None where the driver is not known."""
+    driver, supported = environment.fact("drivers", "nvidia"), environment.fact("drivers", "cuda")
+    majors = [
+        major for major, oldest in book.oldest_drivers.items() if driver_runs(f"{major}.0", oldest, driver, supported)
+    ]
+    return max(majors, default=None)
+
+
+def apply(
+    book: RuleBook,
+    environment: Environment,
+    requirements: Sequence[str],
+    uninstall: Sequence[str],
+    torch: TorchFix | None,
+) -> Environment:
+    """The environment as it would be after a plan: what the installer would choose from the known releases."""
+    data = dict(environment.data)
+    listed = dict(data.get("distributions") or {})
+    owners = dict(data.get("import_owners") or {})
+    for name in uninstall:
+        listed[name] = None
+    for text in requirements:
+        wanted = parse_wanted(text)
+        if wanted.name == "torch" and torch is not None:
+            listed["torch"] = None  # an unfitting build is replaced, whatever its version
+        if _install(book, listed, wanted) and wanted.name == "torch":
+            data["torch_build"] = _build_after(book, listed["torch"]["version"])
+        for backend in book.backends.values():
+            if backend.distribution == wanted.name:
+                owners[backend.import_name] = {"distribution": wanted.name, "origin": None, "kind": "package"}
+    data.update(distributions=listed, import_owners=owners)
+    return Environment(data)
+
+
+def _install(book: RuleBook, listed: dict[str, Any], wanted: Wanted) -> bool:
+    """Put a distribution where the installer would: kept if it fits, then with what it declares. True if it changed."""
+    entry = listed.get(wanted.name)
+    if entry is None or not entry["version"] or not satisfies(entry["version"], wanted.clauses, "specifier"):
+        version = book.newest(wanted.name, wanted.clauses)
+        listed[wanted.name] = {"version": version, "requires": []}  # the installer sees to what the new one declares
+        return True
+    for need in declared(tuple(entry.get("requires", ()))) or ():
+        there = listed.get(need.name)
+        if there is None or not there["version"] or not satisfies(there["version"], need.clauses, "specifier"):
+            listed[need.name] = {"version": book.newest(need.name, need.clauses), "requires": []}
+    return False
+
+
+def _build_after(book: RuleBook, version: str | None) -> dict[str, Any]:
+    build = next((build for build in book.torch_builds if build.release == version), None)
+    if build is None:
+        return {"version": version} if version else {}
+    return {
+        "version": build.release,
+        "cuda": build.cuda,
+        "hip": None,
+        "xpu": None,
+        "arch_list": list(build.architectures),
+    }

@@ -1,0 +1,59 @@
+"""What the user typed -> a Request: specs, aliases, and the host that `auto` means."""
+
+from __future__ import annotations
+
+from envguard.errors import UnknownBackend, UnknownScheme
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from envguard.model import Environment
+    from envguard.rulebook import RuleBook
+
+
+def resolve_host(host: str, environment: Environment) -> Any:
+    """`auto` is diffusers if installed, else transformers, else diffusers."""
+    if host != "auto":
+        return host
+    if environment.distribution("diffusers") is None and isinstance(environment.distribution("transformers"), dict):
+        return "transformers"
+    return "diffusers"
+
+
+def resolve_spec(book: RuleBook, spec: str) -> tuple[str, str | None]:
+    """Backend and scheme of a spec, by name or alias; `-`, `_` and case do not matter.
+
+    Raises UnknownBackend or UnknownScheme, which list the near names.
+    """
+    name, colon, scheme = spec.partition(":")
+    backend = next(
+        (b for b in book.backends.values() if _plain(name) in map(_plain, (b.name, *b.aliases, b.distribution))), None
+    )
+    if backend is None:
+        known = sorted({alias for b in book.backends.values() for alias in (b.name, *b.aliases)})
+        raise UnknownBackend(f"unknown backend {name!r}{near(name, known)}; known are {', '.join(book.backends)}")
+    if not colon:
+        return backend.name, None
+    schemes = {**backend.schemes, **backend.load_schemes}
+    for official, aliases in schemes.items():
+        if _plain(scheme) in map(_plain, (official, *aliases)):
+            return backend.name, official
+    known = [each for official, aliases in schemes.items() for each in (official, *aliases)]
+    raise UnknownScheme(
+        f"unknown scheme {scheme!r} of {backend.name}{near(scheme, known)}; known are {', '.join(backend.schemes)}"
+    )
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
+def near(name: str, known: Sequence[str]) -> str:
+    """A question after the near names, for a name that is close to known ones; else nothing."""
+    from difflib import get_close_matches
+
+    by_plain = {_plain(each): each for each in known}
+    near = [by_plain[each] for each in get_close_matches(_plain(name), list(by_plain), n=3)]
+    return f", did you mean {' or '.join(near)}?" if near else ""
