@@ -1,0 +1,1 @@
+"""Report -> text: one module for each format. Nothing here decides a verdict."""

@@ -1,0 +1,238 @@
+"""Rules of the table shown to people: `envguard explain` and `envguard rules`."""
+
+from __future__ import annotations
+
+from envguard.output.layout import PLAIN_WIDTH, columns, make_page, pad, plain
+from envguard.rule import (
+    AcceleratorNeed,
+    ArchitectureNeed,
+    CapabilityNeed,
+    DeviceNeed,
+    DistributionNeed,
+    DriverForCudaNeed,
+    DriverNeed,
+    MemoryNeed,
+    OwnerNeed,
+    PythonBuildNeed,
+    PythonNeed,
+    RequirementsNeed,
+    SchemeNeed,
+    SystemNeed,
+    ToolNeed,
+    TorchBuildNeed,
+    VariableNeed,
+    VisibleNeed,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import Any, Literal, TypeAlias
+
+    from envguard.output.layout import Line, Page
+    from envguard.rule import FixTemplate, Need, Rule, When
+    from envguard.versions import Clause
+
+    Format: TypeAlias = Literal["text", "json", "jsonl"]
+
+_BOUNDS = {">=": "from {} on", ">": "after {}", "<": "before {}", "<=": "up to {}", "!=": "not {}"}
+_EFFECTS = {"error": "error: blocks", "warning": "warning: degrades", "info": "info: a note, without effect"}
+
+
+def explain(
+    rows: Sequence[Rule], *, width: int = PLAIN_WIDTH, unicode: bool = True, encoding: str | None = None
+) -> str:
+    """All rows of one rule id: what they have in common once, then each row with what is its own."""
+    return plain(_explain(rows, make_page(width, unicode, encoding)))
+
+
+def rules_table(
+    rows: Iterable[Rule],
+    format: Format = "text",
+    *,
+    width: int = PLAIN_WIDTH,
+    unicode: bool = True,
+    encoding: str | None = None,
+) -> str:
+    """Rows as a table to read (`text`), as one JSON array (`json`), or as a JSON object a line (`jsonl`)."""
+    if format == "text":
+        return plain(_table(list(rows), make_page(width, unicode, encoding)))
+    from json import dumps
+
+    objects = [_as_json(rule) for rule in rows]
+    return dumps(objects) if format == "json" else "\n".join(map(dumps, objects))
+
+
+def need_text(need: Need) -> str:
+    """What a need asks for, in words; where its author wrote a requirement, as it was written."""
+    match need:
+        case DistributionNeed():
+            return need.wanted.text
+        case RequirementsNeed():
+            return f"what the installed {need.distribution} itself requires"
+        case OwnerNeed():
+            return f"import {need.import_name} loads the distribution {need.distribution}"
+        case DeviceNeed():
+            return f"device {_either(need.kinds)} asked for"
+        case SchemeNeed():
+            return f"scheme {_either(need.schemes)}"
+        case AcceleratorNeed():
+            return f"a visible device of kind {_either(need.kinds)}"
+        case CapabilityNeed():
+            return f"compute capability >= {need.minimum[0]}.{need.minimum[1]}"
+        case MemoryNeed():
+            return f"device memory of at least {need.minimum / 1e9:g} GB"
+        case DriverNeed():
+            return "an NVIDIA driver that answers, where there is one"
+        case VisibleNeed():
+            return "no environment variable that hides every device"
+        case TorchBuildNeed():
+            return "a torch built for the device"
+        case DriverForCudaNeed():
+            oldest = ", ".join(f"CUDA {major}: {driver}" for major, driver in need.oldest)
+            return f"an NVIDIA driver for the CUDA of torch (at least: {oldest})"
+        case ArchitectureNeed():
+            return "a torch build with code for the device's architecture"
+        case PythonNeed():
+            return f"Python {need.text}"
+        case PythonBuildNeed():
+            return "a Python that is not free-threaded"
+        case SystemNeed():
+            return _either(need.systems)
+        case ToolNeed():
+            return f"the build tool {need.tool}"
+        case VariableNeed():
+            return _variable(need)
+
+
+def when_text(when: When, owner: str = "") -> str:
+    """Which requests a row is for, "" for all; a backend that the owner names already is left out."""
+    parts: list[str] = []
+    if when.backend is not None and when.backend != (owner,):
+        parts.append(", ".join(when.backend))
+    for word, values in (
+        ("scheme", when.scheme),
+        ("any scheme but", when.not_scheme),
+        ("to", when.operation),
+        ("host", when.host),
+        ("device", when.device),
+        ("on", when.system),
+    ):
+        if values is not None:
+            parts.append(f"{word} {_either(values)}")
+    parts += [f"{name} {_clauses(clauses)}" for name, clauses in when.release]
+    return "; ".join(parts)
+
+
+def _either(values: Sequence[str]) -> str:
+    *most, last = values
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def _clauses(clauses: tuple[Clause, ...]) -> str:
+    return ", ".join(_BOUNDS.get(clause.operator, clause.operator + "{}").format(clause.version) for clause in clauses)
+
+
+def _variable(need: VariableNeed) -> str:
+    if need.refused:
+        return f"{need.name} not set to {_either(need.refused)}"
+    return f"{need.name} set to {_either(need.allowed)}" if need.allowed else f"{need.name} set"
+
+
+def _fix_text(fix: FixTemplate) -> str:
+    parts: list[str] = []
+    if fix.install:
+        parts.append(f"install {', '.join(wanted.text for wanted in fix.install)}")
+    if fix.uninstall:
+        parts.append(f"uninstall {', '.join(fix.uninstall)}")
+    if fix.torch:
+        parts.append("install a torch build that fits the machine's driver")
+    if fix.unset:
+        parts.append(f"unset {', '.join(fix.unset)}")
+    if fix.text:
+        parts.append(fix.text)
+    return "; ".join(parts)
+
+
+# One rule
+
+
+def _explain(rows: Sequence[Rule], page: Page) -> Iterator[Line]:
+    fields = [_fields(rule) for rule in rows]
+    common = {label: text for label, text in fields[0].items() if all(each[label] == text for each in fields)}
+    yield from page.wrap([], page.show(rows[0].id), "  ", "strong")
+    yield from _shown(common, page)
+    for number, each in enumerate(fields, 1):
+        own = {label: text for label, text in each.items() if label not in common}
+        if own:
+            yield []
+            yield [(f"row {number} of {len(rows)}", "strong")]
+            yield from _shown(own, page)
+
+
+def _fields(rule: Rule) -> dict[str, str]:
+    need = rule.need
+    compared = f"as {need.comparison}, read from {need.fact}" if isinstance(need, DistributionNeed) else ""
+    return {
+        "needed": need_text(need),
+        "match": compared,
+        "for": when_text(rule.when, rule.id.partition("/")[0]) or "every request",
+        "effect": f"{_EFFECTS[rule.severity]} ({rule.kind})",
+        "why": rule.why,
+        "fix": _fix_text(rule.fix),
+        "after": f"{', '.join(rule.after)} (skipped where not met)" if rule.after else "",
+        "source": f"{rule.source} ({rule.origin})",
+        "checked": f"{rule.checked}, in {rule.file}",
+    }
+
+
+def _shown(fields: dict[str, str], page: Page) -> Iterator[Line]:
+    for label, text in fields.items():
+        if text:
+            yield from page.field(label, page.prose(text))
+
+
+# Many rules
+
+
+def _table(rows: list[Rule], page: Page) -> Iterator[Line]:
+    ids = min(max((columns(page.show(rule.id)) for rule in rows), default=0), page.width // 2)
+    for rule in rows:
+        when = when_text(rule.when, rule.id.partition("/")[0])
+        said = page.show(need_text(rule.need)) + (page.show(f" [{when}]") if when else "")
+        start = f"{pad(page.clip(page.show(rule.id), ids), ids)}  {rule.severity:<7}  "
+        yield from page.wrap([(start, "strong")], said, " " * columns(start))
+
+
+def _as_json(rule: Rule) -> dict[str, Any]:
+    when, fix = rule.when, rule.fix
+    return {
+        "id": rule.id,
+        "needed": need_text(rule.need),
+        "when": {
+            **{name: list(values) for name in _WHEN if (values := getattr(when, name)) is not None},
+            "release": {name: ",".join(map(_specifier, clauses)) for name, clauses in when.release},
+        },
+        "severity": rule.severity,
+        "kind": rule.kind,
+        "why": rule.why,
+        "fix": {
+            "install": [wanted.text for wanted in fix.install],
+            "uninstall": list(fix.uninstall),
+            "torch": fix.torch,
+            "unset": list(fix.unset),
+            "text": fix.text,
+        },
+        "after": list(rule.after),
+        "origin": rule.origin,
+        "source": rule.source,
+        "checked": rule.checked,
+        "file": rule.file,
+    }
+
+
+_WHEN = ("backend", "scheme", "not_scheme", "operation", "host", "device", "system")
+
+
+def _specifier(clause: Clause) -> str:
+    return clause.operator + clause.version
