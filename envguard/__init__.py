@@ -1,0 +1,78 @@
+"""Whether a quantization backend will work in this environment, why not, and what exactly fixes it.
+
+Importing envguard imports nothing else: each public name is found on its first use (PEP 562).
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from envguard._version import __version__
+    from envguard.errors import (
+        BadInput,
+        BadInterpreter,
+        BadRules,
+        BadSnapshot,
+        EnvguardError,
+        EnvguardWarning,
+        RequirementsNotMet,
+        SchemeConflict,
+        UnknownBackend,
+        UnknownScheme,
+    )
+    from envguard.guard import Guarded, available, check, require, snapshot
+    from envguard.model import Environment, Report
+
+_HOMES = {
+    "__version__": "_version",
+    **dict.fromkeys(("Guarded", "available", "check", "require", "snapshot"), "guard"),
+    **dict.fromkeys(("Environment", "Report"), "model"),
+    **dict.fromkeys(
+        (
+            "BadInput",
+            "BadInterpreter",
+            "BadRules",
+            "BadSnapshot",
+            "EnvguardError",
+            "EnvguardWarning",
+            "RequirementsNotMet",
+            "SchemeConflict",
+            "UnknownBackend",
+            "UnknownScheme",
+        ),
+        "errors",
+    ),
+}
+
+__all__ = [
+    "BadInput",
+    "BadInterpreter",
+    "BadRules",
+    "BadSnapshot",
+    "Environment",
+    "EnvguardError",
+    "EnvguardWarning",
+    "Guarded",
+    "Report",
+    "RequirementsNotMet",
+    "SchemeConflict",
+    "UnknownBackend",
+    "UnknownScheme",
+    "__version__",
+    "available",
+    "check",
+    "require",
+    "snapshot",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'envguard' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(f"envguard.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

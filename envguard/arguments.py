@@ -1,0 +1,138 @@
+"""The command line: what may be typed, and what it means.
+
+`parser()` is the one definition of the command line. `quick()` reads the commonest form of it without argparse, whose
+import alone costs most of a bare interpreter start; whatever it does not know for certain it leaves to the parser,
+and a property test holds the two equal.
+"""
+
+from __future__ import annotations
+
+from envguard.frozen import Frozen
+from envguard.model import HOSTS, OPERATIONS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+    from typing import Any, NoReturn
+
+FORMATS = ("text", "json", "jsonl")
+
+
+class CheckArguments(Frozen):
+    """What `envguard check` was asked."""
+
+    backend: tuple[str, ...] = ()
+    host: str = "auto"
+    device: str = "auto"
+    operation: str = "quantize"
+    python: str | None = None
+    snapshot: tuple[str, ...] = ()
+    format: str = "text"
+    ignore: tuple[str, ...] = ()
+    strict: bool = False
+    allow_undecided: bool = False
+
+
+_VALUES = {
+    "--backend": "backend",
+    "--host": "host",
+    "--device": "device",
+    "--for": "operation",
+    "--python": "python",
+    "--snapshot": "snapshot",
+    "--format": "format",
+    "--ignore": "ignore",
+}
+_FLAGS = {"--strict": "strict", "--allow-undecided": "allow_undecided"}
+_REPEATED = ("backend", "snapshot", "ignore")
+_CHOICES = {"host": HOSTS, "operation": OPERATIONS, "format": FORMATS}
+
+
+def quick(words: Sequence[str]) -> CheckArguments | None:
+    """The arguments of a `check` typed with whole option names and values, None for anything else."""
+    if not words or words[0] != "check":
+        return None
+    given: dict[str, object] = {}
+    rest = iter(words[1:])
+    for word in rest:
+        if word in _FLAGS:
+            given[_FLAGS[word]] = True
+            continue
+        name = _VALUES.get(word)
+        value = next(rest, None)
+        if name is None or value is None or value.startswith("-") or value not in _CHOICES.get(name, (value,)):
+            return None
+        given[name] = (*given.get(name, ()), value) if name in _REPEATED else value  # type: ignore[misc]
+    return CheckArguments(**given)  # type: ignore[arg-type]
+
+
+def check_arguments(parsed: argparse.Namespace) -> CheckArguments:
+    """The arguments of a `check` that the parser has read."""
+    given: dict[str, Any] = {name: value for name, value in vars(parsed).items() if name not in ("command", "version")}
+    return CheckArguments(**{**given, **{name: tuple(given[name]) for name in _REPEATED}})
+
+
+def parser() -> argparse.ArgumentParser:
+    """The definition of the command line: help, errors and completion come from it."""
+    import argparse
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            from envguard.output.escape import visible
+
+            self.exit(2, f"envguard: error: {visible(message)} (see {self.prog} --help)\n")
+
+    root = Parser(
+        prog="envguard",
+        description="Will this quantization backend work in this environment, why not, and what exactly fixes it?",
+        allow_abbrev=False,
+    )
+    root.add_argument("--version", action="store_true", help="print the version of envguard and the date of its rules")
+    commands = root.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    _add_check(commands.add_parser("check", help="say whether backends work here", allow_abbrev=False))
+    snapshot = commands.add_parser("snapshot", help="record this environment as JSON", allow_abbrev=False)
+    snapshot.add_argument("-o", "--output", metavar="FILE", help="write to FILE instead of standard output (-)")
+    snapshot.add_argument("--python", metavar="EXE", help="another interpreter or virtual environment")
+    explain = commands.add_parser("explain", help="say what a rule needs, why, and how to mend it", allow_abbrev=False)
+    explain.add_argument("rule", metavar="RULE-ID", help="such as bitsandbytes/version")
+    rules = commands.add_parser("rules", help="list the rules", allow_abbrev=False)
+    rules.add_argument("--backend", metavar="B", help="the rules of one backend")
+    rules.add_argument("--format", choices=("text", "json"), default="text", help="(default: text)")
+    return root
+
+
+def _add_check(check: argparse.ArgumentParser) -> None:
+    check.description = (
+        "Without --backend, all backends are surveyed. Exit status: 0 fine, 1 blocked, 2 bad usage or input,"
+        " 3 undecided, 70 a fault of envguard. A survey exits 0 unless --strict."
+    )
+    check.add_argument(
+        "--backend",
+        metavar="SPEC",
+        action="append",
+        default=[],
+        help="a backend, or backend:scheme as bnb:nf4; repeats",
+    )
+    check.add_argument("--host", choices=HOSTS, default="auto", help="the library it runs in (default: auto)")
+    check.add_argument(
+        "--device", metavar="D", default="auto", help="auto, cuda, cuda:N, rocm, xpu, mps, cpu (default: auto)"
+    )
+    check.add_argument(
+        "--for", dest="operation", choices=OPERATIONS, default="quantize", help="what to do (default: quantize)"
+    )
+    where = check.add_argument_group("what to look at (default: this interpreter)")
+    where.add_argument("--python", metavar="EXE", help="another interpreter or virtual environment")
+    where.add_argument(
+        "--snapshot",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="a recorded environment, - for standard input; repeats",
+    )
+    check.add_argument("--format", choices=FORMATS, default="text", help="(default: text)")
+    check.add_argument(
+        "--ignore", metavar="RULE-ID", action="append", default=[], help="a rule that does not decide; repeats"
+    )
+    check.add_argument("--strict", action="store_true", help="exit 1 for a degraded backend, and in a survey too")
+    check.add_argument("--allow-undecided", action="store_true", help="exit 0 where a fact could not be observed")

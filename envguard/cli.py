@@ -1,0 +1,289 @@
+"""The command line's door: reads arguments, calls the rooms, prints, and exits with the documented status."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from envguard.arguments import quick
+from envguard.errors import EnvguardError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+    from typing import NoReturn
+
+    from envguard.arguments import CheckArguments
+    from envguard.model import Environment, Report
+    from envguard.rulebook import RuleBook
+    from envguard.subjects import Subject
+
+FINE, BLOCKED, BAD_INPUT, UNDECIDED, FAULT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 70, 130, 141
+_SEVEREST = (FAULT, BAD_INPUT, BLOCKED, UNDECIDED, FINE)
+
+
+def main() -> NoReturn:
+    """Run the process's command line and end the process with its exit status."""
+    import gc
+
+    # A process of 20 milliseconds: collecting garbage and taking modules down would be a fifth of it.
+    gc.disable()
+    status = run(sys.argv[1:])
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def run(words: list[str]) -> int:
+    """Run one command line and return its exit status; nothing but an exit status comes out, whatever happens."""
+    _replace_closed_streams()
+    try:
+        try:
+            status = _run(words)
+        except KeyboardInterrupt:
+            status = INTERRUPTED
+        except EnvguardError as error:
+            _complain(str(error))
+            status = BAD_INPUT
+        sys.stdout.flush()  # what was judged before an error came is told too
+        return status
+    except BrokenPipeError:
+        return BROKEN_PIPE
+    except OSError as error:
+        if error.filename is None and error.errno in _UNWRITABLE:
+            _complain(f"standard output: cannot be written: {error.strerror}")
+            return BAD_INPUT
+        return _fault(error)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback reaches a user
+        return _fault(error)
+
+
+_UNWRITABLE = (5, 9, 27, 28, 122)  # EIO, EBADF, EFBIG, ENOSPC, EDQUOT: of a stream, not of a fault
+
+
+def _replace_closed_streams() -> None:
+    """A stream that was closed (`>&-`) is None to Python, and what is printed to that goes to the other one."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
+
+
+def _complain(text: str) -> None:
+    from envguard.output.escape import visible
+
+    print(f"envguard: error: {visible(text)}", file=sys.stderr)
+
+
+def _fault(error: Exception) -> int:
+    import traceback
+
+    if os.environ.get("ENVGUARD_TRACEBACK"):
+        traceback.print_exception(error)
+    from envguard.output.escape import visible
+
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{os.path.basename(last.filename)}:{last.lineno}"
+    print(
+        f"envguard: a fault of envguard itself: {type(error).__name__}: {visible(str(error))[:200]} ({where})."
+        " Please report it with the output of the same command under ENVGUARD_TRACEBACK=1 and of envguard --version.",
+        file=sys.stderr,
+    )
+    return FAULT
+
+
+def _run(words: list[str]) -> int:
+    arguments = quick(words)
+    if arguments is not None:
+        return _check(arguments)
+    from envguard.arguments import check_arguments, parser
+
+    definition = parser()
+    try:
+        parsed = definition.parse_args(words)
+    except SystemExit as stop:  # argparse has printed its help or its one line
+        return stop.code if isinstance(stop.code, int) else BAD_INPUT
+    if parsed.version:
+        return _version()
+    match parsed.command:
+        case "check":
+            return _check(check_arguments(parsed))
+        case "snapshot":
+            return _snapshot(parsed)
+        case "explain":
+            return _explain(parsed.rule)
+        case "rules":
+            return _rules(parsed)
+    definition.print_help(sys.stderr)
+    return BAD_INPUT
+
+
+def _version() -> int:
+    from envguard._version import __version__
+    from envguard.shipped import load
+
+    print(f"envguard {__version__} (rules of {load().version})")
+    return FINE
+
+
+def _check(arguments: CheckArguments) -> int:
+    from envguard.errors import BadInput
+    from envguard.guard import validate
+    from envguard.shipped import load
+    from envguard.specs import resolve_spec
+
+    if arguments.snapshot and arguments.python is not None:
+        raise BadInput("--python and --snapshot name two different things to look at: give one of them")
+    try:
+        validate(arguments.host, arguments.device, arguments.operation)
+    except ValueError as error:
+        raise BadInput(str(error)) from None
+    book = load()
+    for spec in arguments.backend:
+        resolve_spec(book, spec)
+    unknown = [rule for rule in arguments.ignore if rule not in book.ids()]
+    if unknown:
+        raise BadInput(f"--ignore: no rule has the id {unknown[0]!r} (envguard rules lists them)")
+    if not arguments.snapshot:
+        return _emit(_live(arguments, book), arguments)
+    return _check_snapshots(arguments, book)
+
+
+def _live(arguments: CheckArguments, book: RuleBook) -> Report:
+    from envguard.guard import check_in
+    from envguard.probes.interpreter import ask, current
+
+    other = arguments.python
+    return check_in(
+        book,
+        arguments.backend,
+        None,
+        current if other is None else lambda: ask(other),
+        host=arguments.host,
+        device=arguments.device,
+        operation=arguments.operation,  # type: ignore[arg-type]
+        ignore=arguments.ignore,
+    )
+
+
+def _check_snapshots(arguments: CheckArguments, book: RuleBook) -> int:
+    """Judge recorded environments, one at a time: a stream of any length takes no more memory than its longest line."""
+    from envguard.errors import BadInput
+    from envguard.subjects import subjects
+
+    found = subjects(arguments.snapshot)
+    status = None
+    for subject in _single(found) if arguments.format == "json" else found:
+        if subject.environment is None:
+            new = _refuse(subject.name, subject.line, subject.error or "", arguments)
+        else:
+            new = _emit(_recorded(subject.environment, subject.name, arguments, book), arguments)
+        status = new if status is None else severest(status, new)
+    if status is None:
+        raise BadInput(f"{', '.join(arguments.snapshot)}: no snapshot in it")
+    return status
+
+
+def _single(found: Iterator[Subject]) -> list[Subject]:
+    """The subject of --format json. Raises BadInput where there are several."""
+    from envguard.errors import BadInput
+
+    first, second = next(found, None), next(found, None)
+    if second is not None:
+        raise BadInput("--format json takes one subject: use --format jsonl for several")
+    return [] if first is None else [first]
+
+
+def _recorded(environment: Environment, name: str, arguments: CheckArguments, book: RuleBook) -> Report:
+    from envguard.guard import check_in
+
+    return check_in(
+        book,
+        arguments.backend,
+        environment,
+        None,
+        host=arguments.host,
+        device=arguments.device,
+        operation=arguments.operation,  # type: ignore[arg-type]
+        ignore=arguments.ignore,
+        subject=name,
+    )
+
+
+def _refuse(name: str, line: int | None, error: str, arguments: CheckArguments) -> int:
+    """Say that a subject cannot be judged, in its place; the others are judged all the same."""
+    if arguments.format == "jsonl":
+        from envguard.output.json import error_record
+
+        sys.stdout.write(error_record(line or 1, error) + "\n")
+    _complain(f"{name}{f' line {line}' if line is not None else ''}: {error}")
+    return BAD_INPUT
+
+
+def _emit(report: Report, arguments: CheckArguments) -> int:
+    """Print a report in the format asked for and return its exit status."""
+    if arguments.format == "text":
+        from envguard.output.text import print_report
+
+        print_report(report, sys.stdout, os.environ, survey=not arguments.backend)
+    else:
+        from envguard.output.json import render, report_line
+
+        sys.stdout.write((render if arguments.format == "json" else report_line)(report) + "\n")
+    return exit_status(report, arguments)
+
+
+def exit_status(report: Report, arguments: CheckArguments) -> int:
+    """What a verdict means for a script (CONTRACT of the command line: see the README's table)."""
+    if not arguments.backend and not arguments.strict:
+        return FINE
+    match report.verdict:
+        case "blocked":
+            return BLOCKED
+        case "undecided":
+            return FINE if arguments.allow_undecided else UNDECIDED
+        case "degraded":
+            return BLOCKED if arguments.strict else FINE
+    return FINE
+
+
+def severest(*statuses: int) -> int:
+    """The exit status of several subjects: 70 > 2 > 1 > 3 > 0."""
+    return min(statuses, key=_SEVEREST.index)
+
+
+def _snapshot(parsed: argparse.Namespace) -> int:
+    from envguard.guard import snapshot_of
+    from envguard.probes.interpreter import ask, current
+    from envguard.subjects import write_snapshot
+
+    text = snapshot_of(current() if parsed.python is None else ask(parsed.python)).to_json()
+    if parsed.output in (None, "-"):
+        print(text)
+    else:
+        write_snapshot(text, parsed.output)
+    return FINE
+
+
+def _explain(rule_id: str) -> int:
+    from envguard.errors import BadInput
+    from envguard.output.explain import explain
+    from envguard.shipped import load
+    from envguard.specs import near
+
+    book = load()
+    rows = book.rows(rule_id)
+    if not rows:
+        raise BadInput(f"no rule has the id {rule_id!r}{near(rule_id, book.ids())} (envguard rules lists them)")
+    print(explain(rows, encoding=sys.stdout.encoding))
+    return FINE
+
+
+def _rules(parsed: argparse.Namespace) -> int:
+    from envguard.output.explain import rules_table
+    from envguard.shipped import load
+    from envguard.specs import resolve_spec
+
+    book = load()
+    backend = None if parsed.backend is None else resolve_spec(book, parsed.backend)[0]
+    print(rules_table(book.rows(backend=backend), parsed.format, encoding=sys.stdout.encoding))
+    return FINE

@@ -1,0 +1,174 @@
+"""pytest's door: a marker and fixtures that skip where a backend cannot run, and a list of backends for which nothing
+skips.
+
+Loaded in every pytest run of an environment that has envguard, so it imports nothing before a test asks for a backend.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn, TypeAlias
+
+    from envguard.errors import RequirementsNotMet
+    from envguard.guard import Guarded
+    from envguard.model import Report
+
+    Key: TypeAlias = tuple[str, str, str, str]
+    Seen: TypeAlias = dict[Key, Guarded | RequirementsNotMet]
+
+_OPTIONS = {
+    "device": "device that the rules are checked for where a marker names none (auto, cuda, cpu, ...)",
+    "host": "host that the rules are checked for where a marker names none (auto, diffusers, transformers, none)",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options and their ini forms."""
+    group = parser.getgroup("envguard", "quantization backends")
+    required = "backends for which a test fails instead of skipping, so that a job cannot go green by skipping"
+    group.addoption("--envguard-required", metavar="B,B", help=required)
+    parser.addini("envguard_required", required, type="args", default=[])
+    for name, text in _OPTIONS.items():
+        group.addoption(f"--envguard-{name}", metavar=name.upper(), help=text)
+        parser.addini(f"envguard_{name}", text, default="auto")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker."""
+    config.addinivalue_line(
+        "markers",
+        "envguard(spec, *, device=, host=, operation=): skip the test where the rules of a quantization backend do not"
+        " pass"
+        " (spec: a backend, or backend:scheme)",
+    )
+
+
+def pytest_report_header() -> str:
+    """Which rules a run was judged by."""
+    from envguard._version import __version__
+    from envguard.shipped import load
+
+    return f"envguard: {__version__}, rules of {load().version}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A marker that can never hold is an error of the suite, not a skip."""
+    from envguard.errors import EnvguardError
+
+    for item in items:
+        for mark in item.iter_markers("envguard"):
+            try:
+                _read(mark, config)
+            except (EnvguardError, TypeError, ValueError) as error:
+                raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.envguard: {error}") from None
+    _required(config)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip or fail before any fixture of the test runs; of several marks all must hold."""
+    for mark in item.iter_markers("envguard"):
+        _guarded(item.config, _read(mark, item.config))
+
+
+def _read(mark: pytest.Mark, config: pytest.Config) -> Key:
+    """What a marker asks for: spec, host, device, operation. Raises ValueError or TypeError where it cannot be."""
+    from envguard.guard import validate
+    from envguard.shipped import load
+    from envguard.specs import resolve_spec
+
+    options = {"host": _default(config, "host"), "device": _default(config, "device"), "operation": "quantize"}
+    unknown = set(mark.kwargs) - set(options)
+    if len(mark.args) != 1 or not isinstance(mark.args[0], str) or unknown:
+        raise TypeError("expected one spec and the keywords device, host and operation, as in envguard('bnb:nf4')")
+    options.update(mark.kwargs)
+    resolve_spec(load(), mark.args[0])
+    validate(options["host"], options["device"], options["operation"])
+    return mark.args[0], options["host"], options["device"], options["operation"]
+
+
+def _default(config: pytest.Config, name: str) -> str:
+    return str(config.getoption(f"envguard_{name}") or config.getini(f"envguard_{name}"))
+
+
+def _required(config: pytest.Config) -> set[str]:
+    """The backends for which nothing skips. Raises UsageError for an unknown one."""
+    from envguard.errors import UnknownBackend
+    from envguard.shipped import load
+    from envguard.specs import resolve_spec
+
+    given = config.getoption("envguard_required")
+    names = given.split(",") if given is not None else config.getini("envguard_required")
+    try:
+        return {resolve_spec(load(), name.strip().partition(":")[0])[0] for name in names if name.strip()}
+    except UnknownBackend as error:
+        raise pytest.UsageError(f"envguard_required: {error}") from None
+
+
+_seen: pytest.StashKey[Seen] = pytest.StashKey()
+
+
+def _guarded(config: pytest.Config, key: Key) -> Guarded:
+    """The guarded backend; skips or fails the test where there is none. Each request is looked at once a session."""
+    from envguard.errors import RequirementsNotMet
+    from envguard.guard import require
+
+    seen = config.stash.setdefault(_seen, {})
+    if key not in seen:
+        spec, host, device, operation = key
+        try:
+            seen[key] = require(spec, host, device, operation)  # type: ignore[arg-type]
+        except RequirementsNotMet as error:
+            seen[key] = error
+    found = seen[key]
+    if isinstance(found, RequirementsNotMet):
+        _stop(config, found.report)
+    return found
+
+
+def _stop(config: pytest.Config, report: Report) -> NoReturn:
+    from envguard.output.text import one_line
+
+    backend = report.backends[0]
+    reason = f"envguard: {one_line(backend)}"
+    broken = any(o.kind == "broken" and o.status == "unmet" and o.severity == "error" for o in backend.outcomes)
+    if broken or backend.request.backend in _required(config):
+        pytest.fail(reason if broken else f"{reason} (required here: envguard_required)", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture
+def require_backend(request: pytest.FixtureRequest) -> Callable[..., Guarded]:
+    """Call it with a spec (and device, host, operation): the guarded backend, or the test skips or fails."""
+
+    def require(spec: str, **options: str) -> Guarded:
+        return _guarded(request.config, _read(pytest.mark.envguard(spec, **options).mark, request.config))
+
+    return require
+
+
+def _fixture(backend: str) -> Any:
+    @pytest.fixture(name=f"envguard_{backend}")
+    def guarded(request: pytest.FixtureRequest) -> Guarded:
+        from envguard.shipped import load
+        from envguard.specs import resolve_spec
+
+        name, _ = resolve_spec(load(), backend)
+        marks = [_read(mark, request.config) for mark in request.node.iter_markers("envguard")]
+        asked = next((mark for mark in marks if resolve_spec(load(), mark[0])[0] == name), None)
+        elsewhere = marks[0] if marks else _read(pytest.mark.envguard(backend).mark, request.config)
+        return _guarded(request.config, asked or (backend, *elsewhere[1:]))
+
+    guarded.__doc__ = f"The guarded backend {backend}, for the device of the test's marker."
+    return guarded
+
+
+envguard_bnb = _fixture("bnb")
+envguard_torchao = _fixture("torchao")
+envguard_quanto = _fixture("quanto")
+envguard_gguf = _fixture("gguf")
+envguard_modelopt = _fixture("modelopt")
