@@ -21,21 +21,34 @@ from envguard.model import (
     Request,
     Unreadable,
 )
-from envguard.rule import AcceleratorNeed, ArchitectureNeed, DistributionNeed, SchemeNeed
+from envguard.rule import (
+    AcceleratorNeed,
+    ArchitectureNeed,
+    CapabilityNeed,
+    DeviceNeed,
+    DistributionNeed,
+    DriverNeed,
+    MemoryNeed,
+    SchemeNeed,
+    SystemNeed,
+    VisibleNeed,
+)
 from envguard.versions import satisfies
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any, TypeAlias
 
-    from envguard.fixes import Installer, TorchFix
+    from envguard.fixes import Constraints, Installer, TorchFix
     from envguard.model import Verdict
     from envguard.rule import Rule
     from envguard.rulebook import RuleBook
     from envguard.versions import Clause, Wanted
 
-    _Steps: TypeAlias = "tuple[tuple[_Row, ...], ...]"  # the rows of one id together, prerequisites first
+    _Found: TypeAlias = "tuple[_Row, Outcome, int]"  # the row, what it says, and how bad that is: a place in VERDICTS
+    _Steps: TypeAlias = "tuple[_Step, ...]"  # prerequisites first
+    _Seen: TypeAlias = "dict[_Step, _Found | None]"
 
 _MOST_REMEMBERED = 2_000  # a row's outcomes by its facts: bounded, so that memory is flat over any number of snapshots
 
@@ -44,7 +57,7 @@ _BLOCKED = VERDICTS.index("blocked")
 # An outcome without effect is as none at all: -1.
 _RANKS = {
     **{("info", status): -1 for status in ("met", "unmet", "undecided", "skipped")},
-    **{(severity, "skipped"): 0 for severity in ("error", "warning")},
+    **{(severity, status): 0 for severity in ("error", "warning") for status in ("met", "skipped")},
     ("error", "unmet"): _BLOCKED,
     ("error", "undecided"): VERDICTS.index("undecided"),
     ("warning", "unmet"): VERDICTS.index("degraded"),
@@ -52,19 +65,23 @@ _RANKS = {
 }
 
 
+# Needs whose facts stay as they are, whatever is installed.
+_ABOUT_THE_MACHINE = (AcceleratorNeed, CapabilityNeed, DeviceNeed, DriverNeed, MemoryNeed, SystemNeed, VisibleNeed)
+
+
 class _Row:
     """One rule, ready to be applied: it remembers what equal facts gave."""
 
-    __slots__ = ("_skipped", "conditional", "host", "judge", "read", "remembered", "rule")
+    __slots__ = ("_skipped", "after", "host", "judge", "read", "remembered", "rule")
 
     def __init__(self, rule: Rule, request: Request, book: RuleBook) -> None:
         self.rule = rule
         builds = book.torch_builds if isinstance(rule.need, ArchitectureNeed) else ()
         self.read, self.judge = examine(rule.need, request, builds)
-        self.conditional = rule.when.conditional
+        self.after = rule.after
         self.host = request.host if rule.origin == "host" else None
-        self.remembered: dict[Any, Outcome | None] = {}
-        self._skipped: dict[str, Outcome] = {}
+        self.remembered: dict[Any, _Found | None] = {}
+        self._skipped: dict[str, _Found] = {}
 
     def applies(self, subject: Subject) -> bool | None:
         """Whether the row is for this environment; None where a fact that decides it was not observed."""
@@ -88,7 +105,7 @@ class _Row:
                 return False
         return True if known else None
 
-    def look(self, subject: Subject) -> Outcome | None:
+    def look(self, subject: Subject) -> _Found | None:
         """What the rule says about the environment, yet without a fix; None where it has nothing to say."""
         facts = self.read(subject)
         if self.host is not None:
@@ -98,17 +115,21 @@ class _Row:
         except KeyError:
             pass
         if self.host is None:
-            outcome = self._outcome(self.judge(facts), self.rule.origin)
+            found = self._found(self.judge(facts), self.rule.origin)
         else:
-            outcome = self._outcome(self.judge(facts[0]), _host_origin(self.host, facts[1]))
+            found = self._found(self.judge(facts[0]), _host_origin(self.host, facts[1]))
         if len(self.remembered) >= _MOST_REMEMBERED:
             self.remembered.clear()
-        self.remembered[facts] = outcome
-        return outcome
+        self.remembered[facts] = found
+        return found
 
-    def _outcome(self, finding: Finding | None, origin: str) -> Outcome | None:
+    def _found(self, finding: Finding | None, origin: str) -> _Found | None:
         if finding is None:
             return None
+        outcome = self._outcome(finding, origin)
+        return self, outcome, _RANKS[outcome.severity, outcome.status]
+
+    def _outcome(self, finding: Finding, origin: str) -> Outcome:
         rule = self.rule
         needed, found, severity = finding.needed, finding.found, finding.severity
         return Outcome(
@@ -127,37 +148,83 @@ class _Row:
             False,
         )
 
-    def undecided(self, environment: Environment) -> Outcome | None:
+    def undecided(self, environment: Environment) -> _Found | None:
         """The outcome where a fact that decides whether the rule applies was not observed."""
         if self.rule.severity == "info":
             return None
         unseen = [name for name, _ in self.rule.when.release if not isinstance(environment.version(name), str)]
         what = f"the version of {', '.join(unseen)}" if unseen else "a fact that decides whether the rule applies"
         origin = self.rule.origin if self.host is None else _host_origin(self.host, None)
-        return self._outcome(Finding("undecided", self.rule.id, f"{what} was not observed"), origin)
+        return self._found(Finding("undecided", self.rule.id, f"{what} was not observed"), origin)
 
-    def skipped(self, because: str) -> Outcome:
+    def skipped(self, because: str) -> _Found:
         """The outcome where the rule was not looked at, because one that it depends on is not met."""
         made = self._skipped.get(because)
         if made is None:
             rule = self.rule
             message = f"not looked at: {because} is not met"
-            made = Outcome(rule.id, "skipped", rule.severity, rule.kind, rule.origin, message, because=because)
-            self._skipped[because] = made
+            outcome = Outcome(rule.id, "skipped", rule.severity, rule.kind, rule.origin, message, because=because)
+            made = self._skipped[because] = self, outcome, _RANKS[rule.severity, "skipped"]
         return made
+
+
+class _Step:
+    """The rows of one id, of which an environment gets one or none."""
+
+    __slots__ = ("_accelerator", "_chosen", "_names", "_system", "_variables", "about_packages", "look", "rows")
+
+    def __init__(self, rows: tuple[_Row, ...]) -> None:
+        self.rows = rows
+        whens = [row.rule.when for row in rows]
+        self._names = tuple(dict.fromkeys(name for when in whens for name, _ in when.release))
+        self._variables = tuple(dict.fromkeys(name for when in whens for name, _ in when.variable))
+        self._system = any(when.system is not None for when in whens)
+        self._accelerator = any(when.accelerator is not None for when in whens)
+        self.about_packages = bool(self._names) or any(
+            not isinstance(row.rule.need, _ABOUT_THE_MACHINE) for row in rows
+        )
+        self._chosen: dict[Any, _Row | _Found | None] = {}
+        # What the row for this environment says; an undecided outcome where it cannot be said which row that is.
+        alone = len(rows) == 1 and not whens[0].conditional
+        self.look: Callable[[Subject], _Found | None] = rows[0].look if alone else self._look
+
+    def _look(self, subject: Subject) -> _Found | None:
+        environment = subject.environment
+        facts: Any = [environment.version(name) for name in self._names]
+        if self._system:
+            facts.append(environment.fact("host", "system"))
+        if self._accelerator:
+            device = subject.device
+            facts.append(device.kind if isinstance(device, SeenDevice) else device)
+        for name in self._variables:
+            facts.append(environment.fact("environment_variables", name))
+        facts = tuple(facts)
+        try:
+            chosen = self._chosen[facts]
+        except KeyError:
+            if len(self._chosen) >= _MOST_REMEMBERED:
+                self._chosen.clear()
+            chosen = self._chosen[facts] = self._choose(subject)
+        return chosen.look(subject) if isinstance(chosen, _Row) else chosen
+
+    def _choose(self, subject: Subject) -> _Row | _Found | None:
+        unknown: _Row | None = None
+        for row in self.rows:
+            applies = row.applies(subject)
+            if applies:
+                return row
+            if applies is None and (unknown is None or row.rule.severity == "error"):
+                unknown = row
+        return unknown.undecided(subject.environment) if unknown is not None else None
 
 
 def _host_origin(host: str, version: Any) -> str:
     return f"host:{host}@{version}" if isinstance(version, str) else f"host:{host}"
 
 
-def _rank(outcome: Outcome, ignore: frozenset[str]) -> int:
-    """How bad an outcome is, as a place in VERDICTS; an ignored error is at best degraded, an ignored warning
-    nothing.
-    """
-    if outcome.status == "met" and outcome.severity != "info":
-        return 0
-    rank = _RANKS[outcome.severity, outcome.status]
+def _rank(found: _Found, ignore: frozenset[str]) -> int:
+    """How bad an outcome is, as a place in VERDICTS; an ignored error is at best degraded, an ignored warning none."""
+    _, outcome, rank = found
     if rank > 0 and outcome.rule in ignore:
         return 1 if outcome.severity == "error" else 0
     return rank
@@ -166,12 +233,12 @@ def _rank(outcome: Outcome, ignore: frozenset[str]) -> int:
 class _Surroundings:
     """What fixes need to know beyond their own rule, worked out only when something is unmet."""
 
-    def __init__(self, evaluator: Evaluator, subject: Subject, judged: Sequence[tuple[_Row, Outcome]]) -> None:
+    def __init__(self, evaluator: Evaluator, subject: Subject, judged: Sequence[_Found]) -> None:
         self.environment = subject.environment
         self._evaluator = evaluator
         self._subject = subject
         self._judged = judged
-        self._constraints: Mapping[str, tuple[Clause, ...]] | None = None
+        self._constraints: Constraints | None = None
         self._torch: TorchFix | None = None
         self._installer: Installer | None = None
 
@@ -185,10 +252,10 @@ class _Surroundings:
         return self._installer
 
     @property
-    def constraints(self) -> Mapping[str, tuple[Clause, ...]]:
+    def constraints(self) -> Constraints:
         """Every version clause of the error rules that apply, by distribution."""
         if self._constraints is None:
-            self._constraints = _constraints([row.rule for row, _ in self._judged])
+            self._constraints = self._evaluator.constraints(tuple([found[0] for found in self._judged]))
         return self._constraints
 
     @property
@@ -197,17 +264,8 @@ class _Surroundings:
         if self._torch is None:
             from envguard.plans import torch_fix
 
-            self._torch = torch_fix(self._evaluator.book, self._subject, self.constraints.get("torch", ()))
+            self._torch = torch_fix(self._evaluator.book, self._subject, self.constraints.on("torch"))
         return self._torch
-
-
-def _constraints(rules: Iterable[Rule]) -> dict[str, tuple[Clause, ...]]:
-    found: dict[str, tuple[Clause, ...]] = {}
-    for rule in rules:
-        need = rule.need
-        if isinstance(need, DistributionNeed) and rule.severity == "error":
-            found[need.wanted.name] = (*found.get(need.wanted.name, ()), *need.wanted.clauses)
-    return found
 
 
 class Evaluator:
@@ -224,6 +282,8 @@ class Evaluator:
         self._scheme_rows = [rule for rule in rules if isinstance(rule.need, SchemeNeed)]
         self._order = {rule.id: place for place, rule in reversed(list(enumerate(rules)))}
         self._steps: dict[str | None, _Steps] = {}
+        self._constraints: dict[tuple[_Row, ...], Constraints] = {}
+        self._known_steps: dict[tuple[_Row, ...], _Step] = {}
         self._classes: tuple[_Steps, list[tuple[tuple[str, ...], _Steps]]] | None = None
 
     @property
@@ -231,7 +291,23 @@ class Evaluator:
         """Every row that can apply to the request, whatever the environment; without a scheme, those of all schemes."""
         if self.request.scheme is None:
             return (*(row.rule for row in self._rows), *self._scheme_rows)
-        return tuple(row.rule for rows in self._for(self.request.scheme) for row in rows)
+        return tuple(row.rule for step in self._for(self.request.scheme) for row in step.rows)
+
+    def constraints(self, rows: tuple[_Row, ...]) -> Constraints:
+        """The version clauses of some rows that apply together."""
+        known = self._constraints.get(rows)
+        if known is None:
+            from envguard.fixes import Constraints
+
+            found: dict[str, tuple[Clause, ...]] = {}
+            for row in rows:
+                need = row.rule.need
+                if isinstance(need, DistributionNeed) and row.rule.severity == "error":
+                    found[need.wanted.name] = (*found.get(need.wanted.name, ()), *need.wanted.clauses)
+            if len(self._constraints) >= _MOST_REMEMBERED:
+                self._constraints.clear()
+            known = self._constraints[rows] = Constraints(found)
+        return known
 
     def _for(self, scheme: str | None) -> _Steps:
         """The rows for a scheme, those of one id together, prerequisites first."""
@@ -247,8 +323,12 @@ class Evaluator:
             groups: dict[str, list[_Row]] = {}
             for row in rows:
                 groups.setdefault(row.rule.id, []).append(row)
-            steps = self._steps[scheme] = tuple(tuple(group) for group in groups.values())
+            steps = self._steps[scheme] = tuple(self._step(tuple(group)) for group in groups.values())
         return steps
+
+    def _step(self, rows: tuple[_Row, ...]) -> _Step:
+        """The step of some rows, the same one for all schemes that share them."""
+        return self._known_steps.setdefault(rows, _Step(rows))
 
     def evaluate(self, environment: Environment, *, ignore: frozenset[str] = frozenset()) -> BackendReport:
         """The report of one environment: every rule that applied, and without a scheme the verdict of each scheme.
@@ -257,57 +337,55 @@ class Evaluator:
         best degraded.
         """
         subject = Subject(environment, self.request)
-        seen: dict[_Row, Outcome | None] = {}
+        seen: _Seen = {}
         judged = self._judge(self._for(self.request.scheme), subject, seen, ignore)
         surroundings = _Surroundings(self, subject, judged)
         outcomes = tuple(
-            [_with_fix(row.rule, each, surroundings) if each.status == "unmet" else each for row, each in judged]
+            [_with_fix(row.rule, each, surroundings) if each.status == "unmet" else each for row, each, _ in judged]
         )
         if ignore:
             outcomes = tuple([replace(each, ignored=True) if each.rule in ignore else each for each in outcomes])
-        verdict = verdict_of(outcomes, ignore)
+        worst = max(
+            [_rank(found, ignore) for found in judged] if ignore else [rank for _, _, rank in judged], default=-1
+        )
         return BackendReport(
             self.request,
             self._version(environment),
-            verdict,
+            _verdict(worst),
             outcomes,
             self._schemes(subject, seen, ignore) if self.request.scheme is None else None,
             self._device(subject),
-            self._plan(judged, surroundings) if verdict == "blocked" else None,
+            self._plan(judged, seen, surroundings) if worst == _BLOCKED else None,
         )
 
-    def _judge(
-        self, steps: _Steps, subject: Subject, seen: dict[_Row, Outcome | None], ignore: frozenset[str]
-    ) -> list[tuple[_Row, Outcome]]:
-        """The outcome of each step that has one, with the row that gave it."""
-        judged: list[tuple[_Row, Outcome]] = []
+    def _judge(self, steps: _Steps, subject: Subject, seen: _Seen, ignore: frozenset[str]) -> list[_Found]:
+        """What each step found, where it found anything; a rule behind an unmet error is skipped."""
+        judged: list[_Found] = []
         unmet: dict[str, str] = {}  # the id of each error rule that is not met or was skipped -> the one to blame
-        for rows in steps:
-            row: _Row | None = rows[0]
-            outcome: Outcome | None = None
-            if rows[0].conditional:
-                row, outcome = _choose(rows, subject)
-            if row is not None:
-                if unmet and row.rule.after:
-                    because = next((unmet[each] for each in row.rule.after if each in unmet), None)
-                    if because is not None:
-                        unmet[row.rule.id] = because
-                        judged.append((row, row.skipped(because)))
-                        continue
-                outcome = seen[row] = row.look(subject)
-            if outcome is not None:
-                judged.append((row or rows[0], outcome))
-                if outcome.status == "unmet" and outcome.severity == "error" and outcome.rule not in ignore:
-                    unmet[outcome.rule] = outcome.rule
+        for step in steps:
+            try:
+                found = seen[step]
+            except KeyError:
+                found = seen[step] = step.look(subject)
+            if found is None:
+                continue
+            row, outcome, rank = found
+            if unmet and row.after:
+                because = next((unmet[each] for each in row.after if each in unmet), None)
+                if because is not None:
+                    unmet[outcome.rule] = because
+                    judged.append(row.skipped(because))
+                    continue
+            judged.append(found)
+            if rank == _BLOCKED and outcome.rule not in ignore:
+                unmet[outcome.rule] = outcome.rule
         return judged
 
-    def _schemes(
-        self, subject: Subject, seen: dict[_Row, Outcome | None], ignore: frozenset[str]
-    ) -> dict[str, Verdict]:
+    def _schemes(self, subject: Subject, seen: _Seen, ignore: frozenset[str]) -> dict[str, Verdict]:
         """The verdict of each scheme; schemes with the same rules are judged once.
 
-        A rule is skipped only behind an unmet error, which decides the verdict anyway: so the worst of all rows is the
-        verdict, and the rows that all schemes share are counted once.
+        A rule is skipped only behind an unmet error, which decides the verdict anyway: so the worst of all steps is the
+        verdict, and the steps that all schemes share are counted once.
         """
         if self._classes is None:
             self._classes = self._scheme_classes()
@@ -316,9 +394,7 @@ class Evaluator:
         verdicts: dict[str, Verdict] = {}
         for schemes, steps in classes:
             rank = common if common == _BLOCKED else max(common, self._worst(steps, subject, seen, ignore))
-            verdict = "undecided" if rank < 0 else VERDICTS[rank]
-            for scheme in schemes:
-                verdicts[scheme] = verdict
+            verdicts.update(dict.fromkeys(schemes, _verdict(rank)))
         return verdicts
 
     def _scheme_classes(self) -> tuple[_Steps, list[tuple[tuple[str, ...], _Steps]]]:
@@ -329,24 +405,20 @@ class Evaluator:
         classes: dict[Any, tuple[list[str], _Steps]] = {}
         for scheme, steps in by_scheme.items():
             own = tuple(step for step in steps if step not in shared)
-            signature = tuple(_signature(row, scheme) for step in own for row in step)
+            signature = tuple(_signature(row, scheme) for step in own for row in step.rows)
             classes.setdefault(signature, ([], own))[0].append(scheme)
         return tuple(shared), [(tuple(schemes), own) for schemes, own in classes.values()]
 
-    def _worst(self, steps: _Steps, subject: Subject, seen: dict[_Row, Outcome | None], ignore: frozenset[str]) -> int:
-        """The rank of the worst verdict of some steps, -1 where none has an outcome."""
+    def _worst(self, steps: _Steps, subject: Subject, seen: _Seen, ignore: frozenset[str]) -> int:
+        """The rank of the worst that some steps find, -1 where they find nothing."""
         worst = -1
-        for rows in steps:
-            row: _Row | None = rows[0]
-            outcome: Outcome | None = None
-            if rows[0].conditional:
-                row, outcome = _choose(rows, subject)
-            if row is not None:
-                if row not in seen:
-                    seen[row] = row.look(subject)
-                outcome = seen[row]
-            if outcome is not None:
-                worst = max(worst, _rank(outcome, ignore))
+        for step in steps:
+            if step not in seen:
+                seen[step] = step.look(subject)
+            found = seen[step]
+            if found is not None:
+                rank = _rank(found, ignore) if ignore else found[2]
+                worst = max(worst, rank)
         return worst
 
     def _version(self, environment: Environment) -> str | None:
@@ -362,52 +434,43 @@ class Evaluator:
         needs_one = any(isinstance(row.rule.need, AcceleratorNeed) for row in self._rows)
         return Device("cpu") if device is None and not needs_one else None
 
-    def _plan(self, judged: Sequence[tuple[_Row, Outcome]], surroundings: _Surroundings) -> Plan | None:
-        failing = [row.rule for row, each in judged if each.status == "unmet" and each.severity == "error"]
+    def _plan(
+        self,
+        judged: Sequence[_Found],
+        seen: _Seen,
+        surroundings: _Surroundings,
+    ) -> Plan | None:
+        failing = [row.rule for row, _, rank in judged if rank == _BLOCKED]
         packages = [rule for rule in failing if rule.fix.install or rule.fix.uninstall or rule.fix.torch]
         if not packages or surroundings.installer.install is None:
             return None
-        from envguard.fixes import merge, plan_commands
+        from envguard.fixes import plan_commands
         from envguard.plans import apply
 
         how = surroundings.installer
         torch = surroundings.torch if any(rule.fix.torch for rule in packages) else None
         uninstall = tuple(dict.fromkeys(name for rule in packages for name in rule.fix.uninstall))
-        requirements = merge(self._wanted(packages), surroundings.constraints)
+        requirements = surroundings.constraints.merge(self._wanted(packages))
         commands = plan_commands(how, requirements, uninstall, torch)
         wanted = (*requirements, torch.requirement) if torch is not None and torch.requirement else requirements
         after = Subject(apply(self.book, surroundings.environment, wanted, uninstall, torch), self.request)
-        left = [
-            outcome.rule
-            for _, outcome in self._judge(self._for(self.request.scheme), after, {}, frozenset())
-            if outcome.status == "unmet" and outcome.severity == "error"
-        ]
+        kept = {step: found for step, found in seen.items() if not step.about_packages}
+        rejudged = self._judge(self._for(self.request.scheme), after, kept, frozenset())
+        left = [outcome.rule for _, outcome, rank in rejudged if rank == _BLOCKED]
         resolves = tuple([rule.id for rule in failing if rule.id not in left])
         return Plan(commands, resolves, tuple(left)) if resolves else None
 
-    def _wanted(self, packages: Sequence[Rule]) -> list[Wanted]:
+    def _wanted(self, packages: Sequence[Rule]) -> tuple[Wanted, ...]:
         """What to install: each failing rule's own fix, and for a missing backend all that belongs to it."""
         wanted = [each for rule in packages for each in rule.fix.install]
         if any(rule.id == f"{self.backend.name}/installed" for rule in packages):
             wanted += self.backend.install
-        return wanted
+        return tuple(wanted)
 
 
 def _is_for_scheme(rule: Rule, scheme: str | None) -> bool:
     when = rule.when
     return (when.scheme is None or scheme in when.scheme) and (when.not_scheme is None or scheme not in when.not_scheme)
-
-
-def _choose(rows: tuple[_Row, ...], subject: Subject) -> tuple[_Row | None, Outcome | None]:
-    """The row of an id that is for this environment, or an undecided outcome where that cannot be said."""
-    unknown: _Row | None = None
-    for row in rows:
-        applies = row.applies(subject)
-        if applies:
-            return row, None
-        if applies is None and (unknown is None or row.rule.severity == "error"):
-            unknown = row
-    return None, unknown.undecided(subject.environment) if unknown is not None else None
 
 
 def _with_fix(rule: Rule, outcome: Outcome, surroundings: _Surroundings) -> Outcome:
@@ -423,9 +486,7 @@ def _with_fix(rule: Rule, outcome: Outcome, surroundings: _Surroundings) -> Outc
     return replace(outcome, fix=fix)
 
 
-def verdict_of(outcomes: Iterable[Outcome], ignore: frozenset[str] = frozenset()) -> Verdict:
-    """The verdict of some outcomes, by the algebra above."""
-    rank = max([_rank(each, ignore) for each in outcomes], default=-1)
+def _verdict(rank: int) -> Verdict:
     return "undecided" if rank < 0 else VERDICTS[rank]
 
 

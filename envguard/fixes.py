@@ -103,11 +103,31 @@ def _quotable(word: str, windows: bool) -> bool:
     return word.isprintable() and not (windows and not _UNQUOTABLE.isdisjoint(word)) and not word.startswith("-")
 
 
-def merge(wanted: Iterable[Wanted], constraints: Mapping[str, tuple[Clause, ...]]) -> tuple[str, ...]:
-    """Requirements with the constraints of every rule that applies folded in, one a distribution.
+class Constraints:
+    """Every version clause that the rules of a request put on distributions; it remembers what it was asked."""
 
-    `torchao>=0.7.0` with a host that needs `>=0.15.0` gives `torchao>=0.15.0`: a fix has to work for all rules at once.
-    """
+    def __init__(self, clauses: Mapping[str, tuple[Clause, ...]]) -> None:
+        self._clauses = clauses
+        self._merged: dict[tuple[Wanted, ...], tuple[str, ...]] = {}
+
+    def on(self, distribution: str) -> tuple[Clause, ...]:
+        """The clauses on one distribution."""
+        return self._clauses.get(distribution, ())
+
+    def merge(self, wanted: tuple[Wanted, ...]) -> tuple[str, ...]:
+        """Requirements with the constraints of every rule that applies folded in, one a distribution.
+
+        `torchao>=0.7.0` with a host that needs `>=0.15.0` gives `torchao>=0.15.0`: a fix has to work for all rules at
+        once.
+        """
+        merged = self._merged.get(wanted)
+        if merged is None:
+            merged = self._merged[wanted] = merge(wanted, self._clauses)
+        return merged
+
+
+def merge(wanted: Iterable[Wanted], constraints: Mapping[str, tuple[Clause, ...]]) -> tuple[str, ...]:
+    """Requirements with constraints folded in, one a distribution."""
     extras: dict[str, dict[str, None]] = {}
     clauses: dict[str, tuple[Clause, ...]] = {}
     for each in wanted:
@@ -174,9 +194,7 @@ def plan_commands(
     return tuple(commands)
 
 
-def render(
-    template: FixTemplate, constraints: Mapping[str, tuple[Clause, ...]], how: Installer, torch: TorchFix | None
-) -> Fix:
+def render(template: FixTemplate, constraints: Constraints, how: Installer, torch: TorchFix | None) -> Fix:
     """A rule's fix for an inspected environment: words, and commands where commands can do it.
 
     `torch` is the build that fits the machine; only a template that asks for one reads it.
@@ -189,7 +207,7 @@ def render(
         if how.uninstall is not None:
             commands.append(f"{how.uninstall} {' '.join([quote(name, how.windows) for name in template.uninstall])}")
     if template.install:
-        requirements = merge(template.install, constraints)
+        requirements = constraints.merge(template.install)
         if not template.text:
             words.append(f"Install {', '.join(requirements)}.")
         if how.install is not None:

@@ -215,13 +215,17 @@ def _distribution(need: DistributionNeed) -> tuple[Reader, Judge]:
     wanted, comparison = need.wanted, need.comparison
     name, clauses, text = wanted.name, wanted.clauses, wanted.text
 
-    def read(subject: Subject) -> Any:
-        if need.fact == "version-file":
-            return subject.environment.fact("torch_build", "version")
-        entry = subject.environment.distribution(name)
-        if not clauses and entry is not None and not isinstance(entry, Unreadable) and entry["version"] is None:
-            return Unreadable(_BROKEN)
+    def read_file(subject: Subject) -> Any:
+        return subject.environment.fact("torch_build", "version")
+
+    def read_version(subject: Subject) -> Any:
         return subject.environment.version(name)
+
+    def read_presence(subject: Subject) -> Any:
+        version = subject.environment.version(name)
+        if isinstance(version, Unreadable) and isinstance(subject.environment.distribution(name), dict):
+            return Unreadable(_BROKEN)
+        return version
 
     def judge(version: Any) -> Finding:
         if version is None:
@@ -237,7 +241,9 @@ def _distribution(need: DistributionNeed) -> tuple[Reader, Judge]:
             return Finding("undecided", text, f"{name} {version}, {_between(version)}")
         return Finding("met" if fits else "unmet", text, f"{name} {version}")
 
-    return read, judge
+    if need.fact == "version-file":
+        return read_file, judge
+    return read_version if clauses else read_presence, judge
 
 
 _BROKEN = "installed, but its metadata gives no version"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from envguard.judge import Subject
+    from envguard.rule import TorchBuild
     from envguard.rulebook import RuleBook
     from envguard.versions import Wanted
 
@@ -31,12 +32,11 @@ def torch_fix(book: RuleBook, subject: Subject, clauses: tuple[Clause, ...]) -> 
         return TorchFix("Install the Intel GPU build of torch.", "torch", f"{_INDEX}/xpu", isinstance(installed, str))
     if kind == "mps" or system == "Darwin":
         return TorchFix("Install torch; its macOS build serves the GPU.", "torch")
-    builds = book.torch_builds
     if not isinstance(device, SeenDevice):
         requirement = f"torch{narrow(clauses)}"
         return TorchFix(f"Install {requirement}.", requirement)
-    major = _driver_major(book, environment)
-    fitting = [build for build in builds if fits(build, clauses, major, device.capability)]
+    major = _driver_major(book, environment.fact("drivers", "nvidia"), environment.fact("drivers", "cuda"))
+    fitting = _fitting(book, clauses, major, device.capability)
     if not fitting:
         return TorchFix(
             "No released torch fits the driver, the GPU and the rules together: update the NVIDIA driver first."
@@ -45,28 +45,43 @@ def torch_fix(book: RuleBook, subject: Subject, clauses: tuple[Clause, ...]) -> 
     kept = next((build for build in fitting if build.release == same), None)
     build = kept or fitting[-1]
     text = f"The torch {build.release} wheels are built for CUDA {build.cuda}, which this machine's driver and GPU run."
-    if kept:
-        requirement = f"torch=={kept.release}"
-    else:
-        above = builds[builds.index(build) + 1 :]
-        ceiling = (Clause("<", above[0].release),) if above else ()
-        requirement = f"torch{narrow((*clauses, *ceiling))}"
+    requirement = f"torch=={build.release}" if kept else _below_the_next(book, build, clauses)
     if system == "Windows":  # the Windows wheels on PyPI are CPU builds
         tag = "cu130" if build.cuda.startswith("13") else "cu126"
         return TorchFix(text, requirement, f"{_INDEX}/{tag}", same is not None)
     return TorchFix(text, requirement, None, same is not None)
 
 
+def _fitting(
+    book: RuleBook, clauses: tuple[Clause, ...], major: int | None, capability: str | None
+) -> tuple[TorchBuild, ...]:
+    """The released torch builds that the driver and the device run and the rules accept, oldest first."""
+    asked = "fitting", clauses, major, capability
+    if asked not in book.remembered:
+        found = [build for build in book.torch_builds if fits(build, clauses, major, capability)]
+        book.remember(asked, tuple(found))
+    fitting: tuple[TorchBuild, ...] = book.remembered[asked]
+    return fitting
+
+
+def _below_the_next(book: RuleBook, build: TorchBuild, clauses: tuple[Clause, ...]) -> str:
+    """Torch up to a build: a range leaves the installer the choice of what the inspected Python can have."""
+    above = book.torch_builds[book.torch_builds.index(build) + 1 :]
+    return f"torch{narrow((*clauses, Clause('<', above[0].release)) if above else clauses)}"
+
+
 _INDEX = "https://download.pytorch.org/whl"
 
 
-def _driver_major(book: RuleBook, environment: Environment) -> int | None:
-    """The newest CUDA major that the inspected driver runs, None where the driver is not known."""
-    driver, supported = environment.fact("drivers", "nvidia"), environment.fact("drivers", "cuda")
-    majors = [
-        major for major, oldest in book.oldest_drivers.items() if driver_runs(f"{major}.0", oldest, driver, supported)
-    ]
-    return max(majors, default=None)
+def _driver_major(book: RuleBook, driver: Any, supported: Any) -> int | None:
+    """The newest CUDA major that a driver runs, None where the driver is not known."""
+    asked = "driver", driver, supported
+    if asked not in book.remembered:
+        oldest = book.oldest_drivers.items()
+        majors = [major for major, first in oldest if driver_runs(f"{major}.0", first, driver, supported)]
+        book.remember(asked, max(majors, default=None))
+    major: int | None = book.remembered[asked]
+    return major
 
 
 def apply(

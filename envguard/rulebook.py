@@ -64,7 +64,7 @@ class RuleBook:
         self._rules: dict[Any, tuple[Rule, ...]] = {}
         released: Mapping[str, Any] = tables.get("releases.toml", {})
         self._released: Mapping[str, Any] = released.get("releases", {})
-        self._newest: dict[Any, str | None] = {}
+        self.remembered: dict[Any, Any] = {}
         self._torch_tables: Mapping[str, Any] = released.get("torch-builds", {})
         self._torch_builds: tuple[TorchBuild, ...] | None = None
         self._oldest_drivers: dict[int, str] | None = None
@@ -106,15 +106,20 @@ class RuleBook:
 
         Where the table knows none, the version that the clauses themselves name; None where they name none either.
         """
-        wanted = distribution, clauses
-        if wanted not in self._newest:
-            if len(self._newest) >= _MOST_REMEMBERED:
-                self._newest.clear()
+        asked = distribution, clauses
+        if asked not in self.remembered:
             known = reversed(self._released.get(distribution, ()))
             found = next((version for version in known if satisfies(version, clauses, "specifier")), None)
             named = (clause.version for clause in clauses if clause.operator in (">=", "==", "~="))
-            self._newest[wanted] = found or next(named, None)
-        return self._newest[wanted]
+            self.remember(asked, found or next(named, None))
+        version: str | None = self.remembered[asked]
+        return version
+
+    def remember(self, asked: Any, answer: Any) -> None:
+        """Keep an answer that the rules alone decide in `remembered`, so that many environments share the work."""
+        if len(self.remembered) >= _MOST_REMEMBERED:
+            self.remembered.clear()
+        self.remembered[asked] = answer
 
     @property
     def torch_builds(self) -> tuple[TorchBuild, ...]:

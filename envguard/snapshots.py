@@ -208,29 +208,66 @@ def is_alone(text: bytes) -> bool:
     return type(data) is dict and "schema" in data
 
 
+_shapes: dict[Any, tuple[str, ...]] = {}
+_MOST_SHAPES = 2_000  # keeps memory flat over any number of snapshots
+
+
 def _fields(path: Path, section: str, value: Any, spec: Mapping[str, Types]) -> None:
-    """Check an object's known fields: their types, their allowed values, lists of strings."""
+    """Check an object's known fields: their types, their allowed values, lists of strings.
+
+    The names and types of an object are its shape; a shape is checked once, then only what depends on the values.
+    """
     if type(value) is not dict:
         _wrong(path, "an object", value)
+    shape = section, tuple(value), tuple(map(type, value.values()))
+    deep = _shapes.get(shape)
+    if deep is None:
+        _check_types(path, value, spec)
+        if len(_shapes) >= _MOST_SHAPES:
+            _shapes.clear()
+        deep = _shapes[shape] = tuple([name for name, field in value.items() if name in spec and _is_deep(name, field)])
+    for name in deep:
+        field = value[name]
+        kind = type(field)
+        if kind is int:
+            fine = -_MOST < field < _MOST
+        elif kind is list:
+            fine = _TEXT.issuperset(map(type, field))
+        else:
+            fine = name == "version" and kind is str and len(field) <= _LONGEST_VERSION and field.isprintable()
+        if not fine:
+            _check_value((*path, name), section, name, field, spec[name])
+
+
+def _check_types(path: Path, value: dict[str, Any], spec: Mapping[str, Types]) -> None:
     for name, field in value.items():
         types = spec.get(name)
-        if types is None:
-            continue
-        if type(field) not in types and not (type(field) is float and int in types and field.is_integer()):
+        if types is not None and type(field) not in types and not (type(field) is float and int in types):
             _wrong((*path, name), _any_of(types), field)
-        if type(field) is list:
-            for index, item in enumerate(field):
-                if type(item) is not str:
-                    _wrong((*path, name, index), "string", item)
-        elif type(field) is int:
-            if not -_MOST < field < _MOST:
-                _wrong((*path, name), "a number of at most 18 digits", field)
-        elif name in _ENUMERATED:
-            allowed = _ALLOWED.get(f"/{section}/{name}")
-            if allowed is not None and field not in allowed:
-                _wrong((*path, name), f"one of {', '.join(sorted(allowed))}", field)
-        elif name == "version" and field is not None and (len(field) > _LONGEST_VERSION or not field.isprintable()):
-            _wrong((*path, name), f"a version of at most {_LONGEST_VERSION} printable characters", field)
+
+
+def _is_deep(name: str, field: Any) -> bool:
+    """Whether a field's value has to be looked at, not its type alone."""
+    return type(field) in (list, int, float) or (type(field) is str and (name in _ENUMERATED or name == "version"))
+
+
+def _check_value(path: Path, section: str, name: str, field: Any, types: Types) -> None:
+    if type(field) is list:
+        for index, item in enumerate(field):
+            if type(item) is not str:
+                _wrong((*path, index), "string", item)
+    elif type(field) is float:
+        if not field.is_integer():
+            _wrong(path, _any_of(types), field)
+    elif type(field) is int:
+        if not -_MOST < field < _MOST:
+            _wrong(path, "a number of at most 18 digits", field)
+    elif name in _ENUMERATED:
+        allowed = _ALLOWED.get(f"/{section}/{name}")
+        if allowed is not None and field not in allowed:
+            _wrong(path, f"one of {', '.join(sorted(allowed))}", field)
+    elif len(field) > _LONGEST_VERSION or not field.isprintable():
+        _wrong(path, f"a version of at most {_LONGEST_VERSION} printable characters", field)
 
 
 _ENUMERATED = frozenset(pointer.rpartition("/")[2] for pointer in _ALLOWED)

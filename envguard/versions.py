@@ -61,11 +61,24 @@ def parse_clauses(text: str) -> tuple[Clause, ...]:
     return tuple(clauses)
 
 
+_wanted: dict[str, Wanted] = {}
+_MOST_WANTED = 2_000
+
+
 def parse_wanted(text: str) -> Wanted:
     """A requirement without markers, such as `nvidia-modelopt[hf]>=0.33.1`.
 
     Raises ValueError where the text has no name, a marker, a URL or a bad comparison.
     """
+    known = _wanted.get(text)
+    if known is None:
+        if len(_wanted) >= _MOST_WANTED:
+            _wanted.clear()
+        known = _wanted[text] = _read_wanted(text)
+    return known
+
+
+def _read_wanted(text: str) -> Wanted:
     stripped = text.strip()
     end = next((index for index, sign in enumerate(stripped) if sign in "<>=!~[ (;@"), len(stripped))
     name, rest = stripped[:end], stripped[end:].strip()
