@@ -7,6 +7,7 @@ text as it stands.
 
 from __future__ import annotations
 
+_LONGEST_ERROR = 2_000
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _PLAIN = {
     "✓": "+",
@@ -40,6 +41,12 @@ def visible(text: str, encoding: str = "utf-8") -> str:
 def prose(text: str, encoding: str = "utf-8") -> str:
     """Sentences of a rule made safe: a line break of their author is a space, anything else as in `visible`."""
     return visible(" ".join(text.split()), encoding)
+
+
+def error_line(text: str) -> str:
+    """An error's text on one line, without its middle where what was typed or read makes it absurdly long."""
+    half = _LONGEST_ERROR // 2
+    return visible(text if len(text) <= _LONGEST_ERROR else f"{text[:half]} ... {text[-half:]}")
 
 
 def can_show(text: str, encoding: str) -> bool:

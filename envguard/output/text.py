@@ -199,12 +199,19 @@ def _short_cause(backend: BackendReport, page: Page, room: int) -> str:
     if not causes:
         return ""
     cause, *others = causes
+    own = False
     if cause.found is None or cause.needed is None:
         said = cause.message
     else:
-        said = f"needs {cause.needed}" if cause.found == backend.version else f"{cause.found}, needs {cause.needed}"
+        own = backend.version is not None and cause.found.endswith(backend.version)  # it stands in the line already
+        said = f"needs {cause.needed}" if own else f"{cause.found}, needs {cause.needed}"
+        if cause.kind == "absent":
+            said = cause.found
     more = f" (+{len(others)})" if others else ""
-    return page.clip(page.show(said), room - len(more)) + more
+    shown = page.show(said)
+    if cause.found is not None and not own and columns(shown) > room - len(more):
+        shown = page.show(cause.found)
+    return page.clip(shown, room - len(more)) + more
 
 
 def _causes(backend: BackendReport) -> list[Outcome]:
@@ -278,8 +285,8 @@ def _problems(report: Report) -> list[_Problem]:
         spec = _spec(backend.request)
         for outcome in backend.outcomes:
             told = _TOLD.get((outcome.status, outcome.severity))
-            if told is None:
-                continue
+            if told is None or (outcome.severity == "info" and len(report.backends) > 1):
+                continue  # notes are for whoever asks about one backend
             same = outcome.needed or outcome.message, outcome.found or outcome.message
             key = told[0], outcome.ignored, *same
             if key not in problems:
