@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     Row: TypeAlias = Mapping[str, Any]
     Tables: TypeAlias = Mapping[str, Mapping[str, Any]]
 
+_EVERY: Mapping[str, Any] = {}
 _MOST_REMEMBERED = 1_000  # keeps memory flat over any number of snapshots
 
 
@@ -143,19 +144,20 @@ class RuleBook:
         return self._oldest_drivers
 
     def _rule(self, backends: tuple[str, ...] | None, row: Row, file: str) -> Rule:
+        # by position: a check makes some fifty of these, and names would double the time
         return Rule(
-            id=row["id"],
-            when=make_when(row.get("when", {}), backends),
-            need=make_need(row, self.backends),
-            severity=row["severity"],
-            kind=row["kind"],
-            why=row["why"],
-            fix=make_fix(row["fix"]),
-            origin=row["origin"],
-            source=row["source"],
-            checked=str(row["checked"]),
-            after=tuple(row.get("after", ())),
-            file=file,
+            row["id"],
+            make_when(row.get("when", _EVERY), backends),
+            make_need(row, self.backends),
+            row["severity"],
+            row["kind"],
+            row["why"],
+            make_fix(row["fix"]),
+            row["origin"],
+            row["source"],
+            str(row["checked"]),
+            tuple(row.get("after", ())),
+            file,
         )
 
 
@@ -202,17 +204,18 @@ def _lower(values: Any) -> tuple[str, ...]:
 
 def make_when(when: Row, backends: tuple[str, ...] | None) -> When:
     """The condition of a row; `backends` says which backends it is for (None: all)."""
+    get = when.get
     return When(
-        backend=backends,
-        scheme=_tuple(when.get("scheme")),
-        not_scheme=_tuple(when.get("not_scheme")),
-        operation=_tuple(when.get("operation")),
-        host=_tuple(when.get("host")),
-        device=_tuple(when.get("device")),
-        release=tuple((name, parse_clauses(text)) for name, text in when.get("release", {}).items()),
-        system=_tuple(when.get("system")),
-        accelerator=_tuple(when.get("accelerator")),
-        variable=tuple((name, _lower(values)) for name, values in when.get("variable", {}).items()),
+        backends,
+        _tuple(get("scheme")),
+        _tuple(get("not_scheme")),
+        _tuple(get("operation")),
+        _tuple(get("host")),
+        _tuple(get("device")),
+        tuple([(name, parse_clauses(text)) for name, text in get("release", _EVERY).items()]),
+        _tuple(get("system")),
+        _tuple(get("accelerator")),
+        tuple([(name, _lower(values)) for name, values in get("variable", _EVERY).items()]),
     )
 
 
@@ -263,11 +266,11 @@ def make_need(row: Row, backends: Mapping[str, Backend]) -> Need:
 def make_fix(fix: Row) -> FixTemplate:
     """The fix of a row. Raises ValueError for a requirement that cannot be read."""
     return FixTemplate(
-        install=tuple(map(parse_wanted, fix.get("install", ()))),
-        uninstall=tuple(fix.get("uninstall", ())),
-        torch="torch" in fix,
-        unset=tuple(fix.get("unset", ())),
-        text=fix.get("text"),
+        tuple(map(parse_wanted, fix.get("install", ()))),
+        tuple(fix.get("uninstall", ())),
+        "torch" in fix,
+        tuple(fix.get("unset", ())),
+        fix.get("text"),
     )
 
 

@@ -121,7 +121,9 @@ def test_metadata_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     assert look(tmp_path, names=("torch",)).value["torch"]["version"] is None
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads every folder")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="only as an ordinary user: root reads every folder"
+)
 def test_a_folder_without_permission_leaves_absence_open(tmp_path: Path) -> None:
     install(tmp_path / "closed", "torch")
     (tmp_path / "closed").chmod(0)

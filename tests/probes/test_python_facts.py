@@ -99,13 +99,15 @@ def test_what_can_be_made_can_be_written(tmp_path: Path) -> None:
     assert not can_write("")
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/sys"), reason="no file system here that refuses even root")
+@pytest.mark.skipif(not os.path.isdir("/proc/sys"), reason="only on Linux: a file system that refuses even root")
 def test_a_file_system_that_takes_no_files_cannot_be_written() -> None:
     assert not can_write("/proc/sys")
     assert not can_write("/proc/sys/no/such/folder")
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root writes into every folder")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="only as an ordinary user: root writes everywhere"
+)
 def test_a_folder_without_permission_cannot_be_written(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
