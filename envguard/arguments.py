@@ -79,9 +79,9 @@ def parser() -> argparse.ArgumentParser:
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
-            from envguard.output.escape import visible
+            from envguard.output.escape import error_line
 
-            self.exit(2, f"envguard: error: {visible(message)} (see {self.prog} --help)\n")
+            self.exit(2, f"envguard: error: {error_line(message)} (see {self.prog} --help)\n")
 
     root = Parser(
         prog="envguard",

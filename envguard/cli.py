@@ -29,9 +29,7 @@ def main() -> NoReturn:
 
     # A process of 20 milliseconds: collecting garbage and taking modules down would be a fifth of it.
     gc.disable()
-    status = run(sys.argv[1:])
-    sys.stderr.flush()
-    os._exit(status)
+    os._exit(run(sys.argv[1:]))
 
 
 def run(words: list[str]) -> int:
@@ -45,48 +43,65 @@ def run(words: list[str]) -> int:
         except EnvguardError as error:
             _complain(str(error))
             status = BAD_INPUT
+        except Exception as error:  # the last line of defence: no traceback reaches a user
+            if _is_of_a_stream(error):
+                raise
+            status = _fault(error)
         sys.stdout.flush()  # what was judged before an error came is told too
         return status
+    except KeyboardInterrupt:  # the second one, or nobody reads what is flushed
+        return INTERRUPTED
     except BrokenPipeError:
         return BROKEN_PIPE
     except OSError as error:
-        if error.filename is None and error.errno in _UNWRITABLE:
-            _complain(f"standard output: cannot be written: {error.strerror}")
-            return BAD_INPUT
-        return _fault(error)
-    except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback reaches a user
-        return _fault(error)
+        _complain(f"standard output: cannot be written: {error.strerror}")
+        return BAD_INPUT
 
 
-_UNWRITABLE = (5, 9, 27, 28, 122)  # EIO, EBADF, EFBIG, ENOSPC, EDQUOT: of a stream, not of a fault
+_UNWRITABLE = (5, 9, 27, 28, 122)  # EIO, EBADF, EFBIG, ENOSPC, EDQUOT
+
+
+def _is_of_a_stream(error: Exception) -> bool:
+    """Whether standard output could not be written, which is no fault of ours."""
+    if isinstance(error, OSError):
+        return isinstance(error, BrokenPipeError) or (error.filename is None and error.errno in _UNWRITABLE)
+    return False
 
 
 def _replace_closed_streams() -> None:
     """A stream that was closed (`>&-`) is None to Python, and what is printed to that goes to the other one."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
+        stream = getattr(sys, name)
+        if stream is None or stream.closed:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
 
 
 def _complain(text: str) -> None:
-    from envguard.output.escape import visible
+    from envguard.output.escape import error_line
 
-    print(f"envguard: error: {visible(text)}", file=sys.stderr)
+    _tell(f"envguard: error: {error_line(text)}")
+
+
+def _tell(text: str) -> None:
+    """Write to standard error; where nothing can be written to it, the exit status has to say it alone."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        pass
 
 
 def _fault(error: Exception) -> int:
     import traceback
 
     if os.environ.get("ENVGUARD_TRACEBACK"):
-        traceback.print_exception(error)
+        _tell("".join(traceback.format_exception(error)).rstrip())
     from envguard.output.escape import visible
 
     last = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{os.path.basename(last.filename)}:{last.lineno}"
-    print(
-        f"envguard: a fault of envguard itself: {type(error).__name__}: {visible(str(error))[:200]} ({where})."
-        " Please report it with the output of the same command under ENVGUARD_TRACEBACK=1 and of envguard --version.",
-        file=sys.stderr,
+    _tell(
+        f"envguard: a fault of envguard itself: {type(error).__name__}: {visible(str(error)[:200])} ({where})."
+        " Please report it with the output of the same command under ENVGUARD_TRACEBACK=1 and of envguard --version."
     )
     return FAULT
 
@@ -129,7 +144,7 @@ def _check(arguments: CheckArguments) -> int:
     from envguard.errors import BadInput
     from envguard.guard import validate
     from envguard.shipped import load
-    from envguard.specs import resolve_spec
+    from envguard.specs import near, resolve_spec
 
     if arguments.snapshot and arguments.python is not None:
         raise BadInput("--python and --snapshot name two different things to look at: give one of them")
@@ -142,7 +157,8 @@ def _check(arguments: CheckArguments) -> int:
         resolve_spec(book, spec)
     unknown = [rule for rule in arguments.ignore if rule not in book.ids()]
     if unknown:
-        raise BadInput(f"--ignore: no rule has the id {unknown[0]!r} (envguard rules lists them)")
+        question = near(unknown[0], book.ids())
+        raise BadInput(f"--ignore: no rule has the id {unknown[0]!r}{question} (envguard rules lists them)")
     if not arguments.snapshot:
         return _emit(_live(arguments, book), arguments)
     return _check_snapshots(arguments, book)
@@ -172,11 +188,15 @@ def _check_snapshots(arguments: CheckArguments, book: RuleBook) -> int:
 
     found = subjects(arguments.snapshot)
     status = None
+    between = ""
     for subject in _single(found) if arguments.format == "json" else found:
         if subject.environment is None:
             new = _refuse(subject.name, subject.line, subject.error or "", arguments)
         else:
-            new = _emit(_recorded(subject.environment, subject.name, arguments, book), arguments)
+            report = _recorded(subject.environment, subject.name, arguments, book)
+            sys.stdout.write(between)
+            new = _emit(report, arguments)
+            between = "\n" if arguments.format == "text" else ""
         status = new if status is None else severest(status, new)
     if status is None:
         raise BadInput(f"{', '.join(arguments.snapshot)}: no snapshot in it")

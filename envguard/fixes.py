@@ -54,7 +54,7 @@ def installer(environment: Environment) -> Installer:
         note = "this environment has no pip: the command uses uv (https://docs.astral.sh/uv)"
     else:
         if locked is not None:
-            before = (f"{python} -m venv .venv",)
+            before = (f"{python} -m venv --system-site-packages .venv",)
             python = ".venv\\Scripts\\python.exe" if windows else ".venv/bin/python"
         install, uninstall = f"{python} -m pip install", f"{python} -m pip uninstall --yes"
     if _offline(environment):

@@ -10,7 +10,7 @@ import pytest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any, NoReturn, TypeAlias
 
     from envguard.errors import RequirementsNotMet
@@ -42,37 +42,52 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         "envguard(spec, *, device=, host=, operation=): skip the test where the rules of a quantization backend do not"
-        " pass"
-        " (spec: a backend, or backend:scheme)",
+        " pass (spec: a backend, or backend:scheme)",
     )
 
 
 def pytest_report_header() -> str:
-    """Which rules a run was judged by."""
+    """Which envguard judges the run."""
     from envguard._version import __version__
-    from envguard.shipped import load
 
-    return f"envguard: {__version__}, rules of {load().version}"
+    return f"envguard: {__version__}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A marker that can never hold is an error of the suite, not a skip."""
+    """What can never hold is an error of the suite or of its settings, not a skip."""
     from envguard.errors import EnvguardError
 
+    _required(config)
+    if (_default(config, "host"), _default(config, "device")) != ("auto", "auto"):
+        _check_defaults(config)
     for item in items:
         for mark in item.iter_markers("envguard"):
             try:
                 _read(mark, config)
             except (EnvguardError, TypeError, ValueError) as error:
                 raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.envguard: {error}") from None
-    _required(config)
 
 
-@pytest.hookimpl(tryfirst=True)
+def _check_defaults(config: pytest.Config) -> None:
+    from envguard.guard import validate
+
+    try:
+        validate(_default(config, "host"), _default(config, "device"), "quantize")
+    except ValueError as error:
+        raise pytest.UsageError(f"envguard_host, envguard_device: {error}") from None
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip or fail before any fixture of the test runs; of several marks all must hold."""
-    for mark in item.iter_markers("envguard"):
-        _guarded(item.config, _read(mark, item.config))
+    """Skip or fail before any fixture of the test runs, but not where pytest's own marks have skipped it.
+
+    Of several marks all must hold, and none that skips hides one that fails.
+    """
+    from envguard.errors import RequirementsNotMet
+
+    found = [_look(item.config, _read(mark, item.config)) for mark in item.iter_markers("envguard")]
+    reports = [each.report for each in found if isinstance(each, RequirementsNotMet)]
+    if reports:
+        _stop(item.config, reports)
 
 
 def _read(mark: pytest.Mark, config: pytest.Config) -> Key:
@@ -83,12 +98,13 @@ def _read(mark: pytest.Mark, config: pytest.Config) -> Key:
 
     options = {"host": _default(config, "host"), "device": _default(config, "device"), "operation": "quantize"}
     unknown = set(mark.kwargs) - set(options)
-    if len(mark.args) != 1 or not isinstance(mark.args[0], str) or unknown:
+    if len(mark.args) != 1 or unknown or not all(isinstance(each, str) for each in (*mark.args, *mark.kwargs.values())):
         raise TypeError("expected one spec and the keywords device, host and operation, as in envguard('bnb:nf4')")
     options.update(mark.kwargs)
-    resolve_spec(load(), mark.args[0])
+    backend, scheme = resolve_spec(load(), mark.args[0])  # bnb and bitsandbytes are one request
     validate(options["host"], options["device"], options["operation"])
-    return mark.args[0], options["host"], options["device"], options["operation"]
+    spec = backend if scheme is None else f"{backend}:{scheme}"
+    return spec, options["host"], options["device"], options["operation"]
 
 
 def _default(config: pytest.Config, name: str) -> str:
@@ -97,14 +113,17 @@ def _default(config: pytest.Config, name: str) -> str:
 
 def _required(config: pytest.Config) -> set[str]:
     """The backends for which nothing skips. Raises UsageError for an unknown one."""
+    given = config.getoption("envguard_required")
+    texts = [given] if given is not None else config.getini("envguard_required")
+    names = [name.strip() for text in texts for name in text.split(",") if name.strip()]
+    if not names:
+        return set()
     from envguard.errors import UnknownBackend
     from envguard.shipped import load
     from envguard.specs import resolve_spec
 
-    given = config.getoption("envguard_required")
-    names = given.split(",") if given is not None else config.getini("envguard_required")
     try:
-        return {resolve_spec(load(), name.strip().partition(":")[0])[0] for name in names if name.strip()}
+        return {resolve_spec(load(), name.partition(":")[0])[0] for name in names}
     except UnknownBackend as error:
         raise pytest.UsageError(f"envguard_required: {error}") from None
 
@@ -112,8 +131,8 @@ def _required(config: pytest.Config) -> set[str]:
 _seen: pytest.StashKey[Seen] = pytest.StashKey()
 
 
-def _guarded(config: pytest.Config, key: Key) -> Guarded:
-    """The guarded backend; skips or fails the test where there is none. Each request is looked at once a session."""
+def _look(config: pytest.Config, key: Key) -> Guarded | RequirementsNotMet:
+    """What a request comes to; each is looked at once a session."""
     from envguard.errors import RequirementsNotMet
     from envguard.guard import require
 
@@ -124,21 +143,29 @@ def _guarded(config: pytest.Config, key: Key) -> Guarded:
             seen[key] = require(spec, host, device, operation)  # type: ignore[arg-type]
         except RequirementsNotMet as error:
             seen[key] = error
-    found = seen[key]
+    return seen[key]
+
+
+def _guarded(config: pytest.Config, key: Key) -> Guarded:
+    """The guarded backend; skips or fails the test where there is none."""
+    from envguard.errors import RequirementsNotMet
+
+    found = _look(config, key)
     if isinstance(found, RequirementsNotMet):
-        _stop(config, found.report)
+        _stop(config, [found.report])
     return found
 
 
-def _stop(config: pytest.Config, report: Report) -> NoReturn:
+def _stop(config: pytest.Config, reports: Sequence[Report]) -> NoReturn:
+    """Fail for the first of some reports that may not skip, else skip for the first."""
     from envguard.output.text import one_line
 
-    backend = report.backends[0]
-    reason = f"envguard: {one_line(backend)}"
-    broken = any(o.kind == "broken" and o.status == "unmet" and o.severity == "error" for o in backend.outcomes)
-    if broken or backend.request.backend in _required(config):
-        pytest.fail(reason if broken else f"{reason} (required here: envguard_required)", pytrace=False)
-    pytest.skip(reason)
+    for backend in [report.backends[0] for report in reports]:
+        broken = any(o.kind == "broken" and o.status == "unmet" and o.severity == "error" for o in backend.outcomes)
+        if broken or backend.request.backend in _required(config):
+            why = "" if broken else " (required here: envguard_required)"
+            pytest.fail(f"envguard: {one_line(backend)}{why}", pytrace=False)
+    pytest.skip(f"envguard: {one_line(reports[0].backends[0])}")
 
 
 @pytest.fixture
@@ -152,19 +179,18 @@ def require_backend(request: pytest.FixtureRequest) -> Callable[..., Guarded]:
 
 
 def _fixture(backend: str) -> Any:
-    @pytest.fixture(name=f"envguard_{backend}")
     def guarded(request: pytest.FixtureRequest) -> Guarded:
         from envguard.shipped import load
         from envguard.specs import resolve_spec
 
         name, _ = resolve_spec(load(), backend)
         marks = [_read(mark, request.config) for mark in request.node.iter_markers("envguard")]
-        asked = next((mark for mark in marks if resolve_spec(load(), mark[0])[0] == name), None)
+        asked = next((mark for mark in marks if mark[0].partition(":")[0] == name), None)
         elsewhere = marks[0] if marks else _read(pytest.mark.envguard(backend).mark, request.config)
-        return _guarded(request.config, asked or (backend, *elsewhere[1:]))
+        return _guarded(request.config, asked or (name, *elsewhere[1:]))
 
     guarded.__doc__ = f"The guarded backend {backend}, for the device of the test's marker."
-    return guarded
+    return pytest.fixture(name=f"envguard_{backend}")(guarded)
 
 
 envguard_bnb = _fixture("bnb")

@@ -209,6 +209,7 @@ def is_alone(text: bytes) -> bool:
 
 
 _shapes: dict[Any, tuple[str, ...]] = {}
+_LARGEST_SHAPE = 100  # fields; real objects have a dozen
 _MOST_SHAPES = 2_000  # keeps memory flat over any number of snapshots
 
 
@@ -225,7 +226,9 @@ def _fields(path: Path, section: str, value: Any, spec: Mapping[str, Types]) -> 
         _check_types(path, value, spec)
         if len(_shapes) >= _MOST_SHAPES:
             _shapes.clear()
-        deep = _shapes[shape] = tuple([name for name, field in value.items() if name in spec and _is_deep(name, field)])
+        deep = tuple([name for name, field in value.items() if name in spec and _is_deep(name, field)])
+        if len(value) <= _LARGEST_SHAPE:
+            _shapes[shape] = deep
     for name in deep:
         field = value[name]
         kind = type(field)

@@ -52,6 +52,8 @@ def _plain(name: str) -> str:
 
 def near(name: str, known: Sequence[str]) -> str:
     """A question after the near names, for a name that is close to known ones; else nothing."""
+    if len(name) > 100:  # is near to none of them, and to find that out takes seconds for 10 MB
+        return ""
     from difflib import get_close_matches
 
     by_plain = {_plain(each): each for each in known}

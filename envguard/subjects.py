@@ -38,6 +38,8 @@ def subjects(paths: Sequence[str]) -> Iterator[Subject]:
     for path in paths:
         if path != "-":
             _check_readable(path)
+        elif sys.stdin is None:  # `<&-`
+            raise BadInput("standard input: cannot be read: it is closed")
     return _all(paths)
 
 
@@ -64,7 +66,8 @@ def _all(paths: Sequence[str]) -> Iterator[Subject]:
                 else:
                     yield _one(file.read(_LONGEST + 1), path, None)
         except OSError as error:
-            raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
+            name = "standard input" if path == "-" else path
+            raise BadInput(f"{name}: cannot be read: {error.strerror}") from None
 
 
 def _either(file: BinaryIO, name: str) -> Iterator[Subject]:
@@ -119,14 +122,18 @@ def write_snapshot(text: str, path: str) -> None:
     """
     try:
         path = os.path.realpath(path)
-        beside = path if os.path.exists(path) and not os.path.isfile(path) else f"{path}.{os.getpid()}.part"
+        if os.path.exists(path) and not os.path.isfile(path):
+            with open(path, "w", encoding="utf-8") as place:
+                place.write(text + "\n")
+            return
+        beside = os.path.join(os.path.dirname(path), f".envguard-{os.getpid()}.part")
+        file = open(beside, "x", encoding="utf-8")  # noqa: SIM115 - what open() did not make is not removed below
         try:
-            with open(beside, "w", encoding="utf-8") as file:
+            with file:
                 file.write(text + "\n")
-            if beside != path:
-                os.replace(beside, path)
-        finally:
-            if beside != path and os.path.exists(beside):
-                os.unlink(beside)
+            os.replace(beside, path)
+        except BaseException:
+            os.unlink(beside)
+            raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise BadInput(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from None

@@ -42,9 +42,11 @@ def row(rule_id: str, need: dict[str, Any], severity: str = "error", **more: Any
     return made
 
 
-def tables(*rows: dict[str, Any], header: dict[str, Any] | None = None, **releases: Any) -> dict[str, dict[str, Any]]:
+def tables(
+    *rows: dict[str, Any], header: dict[str, Any] | None = None, file: str = "torchao.toml", **releases: Any
+) -> dict[str, dict[str, Any]]:
     """The tables of a rules folder with one backend; `releases` are the keys of releases.toml."""
-    made: dict[str, dict[str, Any]] = {"torchao.toml": {"backend": deepcopy(header or HEADER), "rule": list(rows)}}
+    made: dict[str, dict[str, Any]] = {file: {"backend": deepcopy(header or HEADER), "rule": list(rows)}}
     if releases:
         made["releases.toml"] = {name.replace("_", "-"): value for name, value in releases.items()}
     return made

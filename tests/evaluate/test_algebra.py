@@ -15,7 +15,9 @@ from envguard.errors import UnknownBackend
 from envguard.model import VERDICTS, BackendReport, Environment, Outcome, Report, Request, worst
 from envguard.snapshots import from_data
 
-MET, UNMET, UNDECIDED = {"device": ["auto"]}, {"device": ["mps"]}, {"tool": "msvc"}
+MET: dict[str, Any] = {"device": ["auto"]}
+UNMET: dict[str, Any] = {"device": ["mps"]}
+UNDECIDED: dict[str, Any] = {"tool": "msvc"}
 NEED = {"met": MET, "unmet": UNMET, "undecided": UNDECIDED}
 
 
@@ -169,7 +171,8 @@ def test_one_diagnosis_and_not_five() -> None:
     for outcome in others:
         assert (outcome.status, outcome.because) == ("skipped", "torchao/first")
         assert outcome.message == "not looked at: torchao/first is not met"
-        assert outcome.fix is None and outcome.found is None
+        assert outcome.fix is None
+        assert outcome.found is None
 
 
 @pytest.mark.parametrize("status", ["met", "undecided"])
@@ -214,7 +217,8 @@ def test_an_ignored_rule_does_not_decide(outcome: str, verdict: str) -> None:
 def test_an_ignored_error_stays_visible_with_its_fix() -> None:
     (outcome,) = evaluate(rows("error unmet"), snapshot(), ignore=frozenset({"torchao/rule-0"})).outcomes
     assert (outcome.status, outcome.severity, outcome.ignored) == ("unmet", "error", True)
-    assert outcome.fix is not None and outcome.fix.text == "Mend it."
+    assert outcome.fix is not None
+    assert outcome.fix.text == "Mend it."
 
 
 # What an outcome carries
@@ -317,9 +321,10 @@ def rule_sets(draw: st.DrawFn) -> list[dict[str, Any]]:
     for number in range(draw(st.integers(1, 5))):
         rule_id, severity = f"torchao/rule-{number}", draw(ERRORS)
         more: dict[str, Any] = {}
-        if errors and draw(st.booleans()):
+        if draw(st.booleans()) and errors:
             more["after"] = draw(st.lists(st.sampled_from(errors), min_size=1, max_size=2, unique=True))
-        whens = draw(st.sampled_from(TWINS)) if draw(st.integers(0, 3)) == 0 else (draw(st.sampled_from(WHENS)),)
+        twins = draw(st.integers(0, 3)) == 0
+        whens = list(draw(st.sampled_from(TWINS))) if twins else [draw(st.sampled_from(WHENS))]
         made += [row(rule_id, deepcopy(draw(st.sampled_from(NEEDS))), severity, when=when, **more) for when in whens]
         if severity == "error":
             errors.append(rule_id)

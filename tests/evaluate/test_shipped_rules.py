@@ -24,7 +24,7 @@ HUNG = {"nvidia": "580.95.05", "cuda": None, "nvidia_status": "hung", "nvidia_de
 
 def installed(**versions: str | None) -> dict[str, Any]:
     """The distributions of `everything`, some in another version or not installed (None)."""
-    listed = everything()["distributions"]
+    listed: dict[str, Any] = everything()["distributions"]
     for name, version in versions.items():
         listed[name.replace("_", "-")] = None if version is None else {"version": version, "requires": []}
     return listed
@@ -116,7 +116,8 @@ def test_every_unmet_rule_says_what_is_needed_what_was_found_why_and_how_to_mend
         for outcome in report.outcomes:
             if outcome.status == "unmet":
                 assert all((outcome.needed, outcome.found, outcome.why, outcome.source, outcome.fix)), outcome.rule
-                assert outcome.fix is not None and outcome.fix.text
+                assert outcome.fix is not None
+                assert outcome.fix.text
                 assert "None" not in f"{outcome.message} {outcome.fix}", outcome.rule
 
 
