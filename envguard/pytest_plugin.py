@@ -38,12 +38,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker."""
+    """Register the marker, and refuse settings that can never hold before anything is collected or distributed."""
     config.addinivalue_line(
         "markers",
         "envguard(spec, *, device=, host=, operation=): skip the test where the rules of a quantization backend do not"
         " pass (spec: a backend, or backend:scheme)",
     )
+    _required(config)
+    if (_default(config, "host"), _default(config, "device")) != ("auto", "auto"):
+        _check_defaults(config)
 
 
 def pytest_report_header() -> str:
@@ -54,18 +57,16 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What can never hold is an error of the suite or of its settings, not a skip."""
+    """A mark that can never hold is an error of the suite, not a skip."""
+    if hasattr(config, "workerinput"):  # a worker of pytest-xdist can fail tests only, and so it does
+        return
     from envguard.errors import EnvguardError
 
-    _required(config)
-    if (_default(config, "host"), _default(config, "device")) != ("auto", "auto"):
-        _check_defaults(config)
     for item in items:
-        for mark in item.iter_markers("envguard"):
-            try:
-                _read(mark, config)
-            except (EnvguardError, TypeError, ValueError) as error:
-                raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.envguard: {error}") from None
+        try:
+            _requests(item)
+        except (EnvguardError, TypeError, ValueError) as error:
+            raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.envguard: {error}") from None
 
 
 def _check_defaults(config: pytest.Config) -> None:
@@ -82,12 +83,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
     Of several marks all must hold, and none that skips hides one that fails.
     """
-    from envguard.errors import RequirementsNotMet
+    from envguard.errors import EnvguardError, RequirementsNotMet
 
-    found = [_look(item.config, _read(mark, item.config)) for mark in item.iter_markers("envguard")]
+    try:
+        requests = _requests(item)
+    except (EnvguardError, TypeError, ValueError) as error:
+        pytest.fail(f"@pytest.mark.envguard: {error}", pytrace=False)
+    found = [_look(item.config, key) for key in requests]
     reports = [each.report for each in found if isinstance(each, RequirementsNotMet)]
     if reports:
         _stop(item.config, reports)
+
+
+def _requests(item: pytest.Item) -> list[Key]:
+    """What all marks of a test ask for, the closest first."""
+    return [_read(mark, item.config) for mark in item.iter_markers("envguard")]
 
 
 def _read(mark: pytest.Mark, config: pytest.Config) -> Key:
@@ -184,7 +194,7 @@ def _fixture(backend: str) -> Any:
         from envguard.specs import resolve_spec
 
         name, _ = resolve_spec(load(), backend)
-        marks = [_read(mark, request.config) for mark in request.node.iter_markers("envguard")]
+        marks = _requests(request.node)
         asked = next((mark for mark in marks if mark[0].partition(":")[0] == name), None)
         elsewhere = marks[0] if marks else _read(pytest.mark.envguard(backend).mark, request.config)
         return _guarded(request.config, asked or (name, *elsewhere[1:]))

@@ -68,6 +68,9 @@ def wanted_by(rules: Iterable[Rule]) -> Wanted:
     for rule in rules:
         need = rule.need
         distributions.update(name for name, _ in rule.when.release)
+        variables.update(name for name, _ in rule.when.variable)
+        # a fix that installs torch chooses the build for this machine
+        hardware = hardware or rule.when.accelerator is not None or rule.fix.torch
         if isinstance(need, DistributionNeed):
             distributions.add(need.wanted.name)
         elif isinstance(need, RequirementsNeed):

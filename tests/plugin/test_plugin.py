@@ -268,6 +268,15 @@ def test_a_mark_that_can_never_hold_is_an_error_of_the_suite(run: Run, mark: str
         assert f"test_it: @pytest.mark.envguard: {expected}" in result.stderr.str()
 
 
+def test_in_a_worker_of_xdist_the_test_of_such_a_mark_fails(run: Run, pytester: pytest.Pytester) -> None:
+    """What else a worker has to say is lost."""
+    pytester.makeconftest("def pytest_configure(config): config.workerinput = {}")
+    result = run(marked("'torchao', device='gpu'") + "\ndef test_other(): pass")
+    result.assert_outcomes(passed=1, errors=1)
+    assert "@pytest.mark.envguard: unknown device 'gpu'" in told(result)
+    assert "pytest_plugin.py" not in told(result)
+
+
 def test_collecting_looks_at_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     result = run(marked("'gguf'"), "--collect-only")
     assert result.ret == 0
