@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
 import subprocess
 import sys
@@ -108,8 +109,6 @@ def test_nothing_but_require_makes_a_guarded_backend(here: dict[str, Any]) -> No
     with pytest.raises(AttributeError):
         del guarded.report
     with pytest.raises(TypeError):
-        import dataclasses
-
         dataclasses.replace(guarded)  # type: ignore[type-var]
 
 

@@ -103,7 +103,7 @@ def test_a_requirement_keeps_the_text_of_its_author() -> None:
     "text", ["", ">=1.0", "torch>=", "torch>=x.y", "torch; python_version<'3'", "torch @ file:///x", "torch[hf"]
 )
 def test_what_is_no_plain_requirement_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is not|unclosed"):
+    with pytest.raises(ValueError, match=r"is not|unclosed"):
         parse_wanted(text)
 
 
