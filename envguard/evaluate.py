@@ -72,13 +72,14 @@ _ABOUT_THE_MACHINE = (AcceleratorNeed, CapabilityNeed, DeviceNeed, DriverNeed, M
 class _Row:
     """One rule, ready to be applied: it remembers what equal facts gave."""
 
-    __slots__ = ("_skipped", "after", "host", "judge", "read", "remembered", "rule")
+    __slots__ = ("_skipped", "after", "for_all_schemes", "host", "judge", "read", "remembered", "rule")
 
     def __init__(self, rule: Rule, request: Request, book: RuleBook) -> None:
         self.rule = rule
         builds = book.torch_builds if isinstance(rule.need, ArchitectureNeed) else ()
         self.read, self.judge = examine(rule.need, request, builds)
         self.after = rule.after
+        self.for_all_schemes = rule.when.scheme is None and rule.when.not_scheme is None
         self.host = request.host if rule.origin == "host" else None
         self.remembered: dict[Any, _Found | None] = {}
         self._skipped: dict[str, _Found] = {}
@@ -328,7 +329,10 @@ class Evaluator:
 
     def _step(self, rows: tuple[_Row, ...]) -> _Step:
         """The step of some rows, the same one for all schemes that share them."""
-        return self._known_steps.setdefault(rows, _Step(rows))
+        step = self._known_steps.get(rows)
+        if step is None:
+            step = self._known_steps[rows] = _Step(rows)
+        return step
 
     def evaluate(self, environment: Environment, *, ignore: frozenset[str] = frozenset()) -> BackendReport:
         """The report of one environment: every rule that applied, and without a scheme the verdict of each scheme.
@@ -353,7 +357,7 @@ class Evaluator:
             self._version(environment),
             _verdict(worst),
             outcomes,
-            self._schemes(subject, seen, ignore) if self.request.scheme is None else None,
+            self._schemes(subject, judged, seen, ignore) if self.request.scheme is None else None,
             self._device(subject),
             self._plan(judged, seen, surroundings) if worst == _BLOCKED else None,
         )
@@ -381,12 +385,16 @@ class Evaluator:
                 unmet[outcome.rule] = outcome.rule
         return judged
 
-    def _schemes(self, subject: Subject, seen: _Seen, ignore: frozenset[str]) -> dict[str, Verdict]:
+    def _schemes(
+        self, subject: Subject, judged: Sequence[_Found], seen: _Seen, ignore: frozenset[str]
+    ) -> dict[str, Verdict]:
         """The verdict of each scheme; schemes with the same rules are judged once.
 
         A rule is skipped only behind an unmet error, which decides the verdict anyway: so the worst of all steps is the
         verdict, and the steps that all schemes share are counted once.
         """
+        if any(found[0].for_all_schemes and _rank(found, ignore) == _BLOCKED for found in judged):
+            return dict.fromkeys(self._scheme_names(), "blocked")
         if self._classes is None:
             self._classes = self._scheme_classes()
         shared, classes = self._classes
@@ -397,10 +405,13 @@ class Evaluator:
             verdicts.update(dict.fromkeys(schemes, _verdict(rank)))
         return verdicts
 
+    def _scheme_names(self) -> tuple[str, ...]:
+        """The schemes that the operation knows."""
+        return (*self.backend.schemes, *(self.backend.load_schemes if self.request.operation == "load" else ()))
+
     def _scheme_classes(self) -> tuple[_Steps, list[tuple[tuple[str, ...], _Steps]]]:
         """The steps that all schemes share, and for each group of schemes with equal rules the steps of its own."""
-        names = {**self.backend.schemes, **(self.backend.load_schemes if self.request.operation == "load" else {})}
-        by_scheme = {scheme: self._for(scheme) for scheme in names}
+        by_scheme = {scheme: self._for(scheme) for scheme in self._scheme_names()}
         shared = [step for step in self._for(None) if all(step in steps for steps in by_scheme.values())]
         classes: dict[Any, tuple[list[str], _Steps]] = {}
         for scheme, steps in by_scheme.items():

@@ -129,7 +129,7 @@ def look(
     from envguard.probes.observe import hosts_in, observe
 
     folders = Folders(interpreter.path)
-    resolved = resolve_host(host, hosts_in(interpreter, folders) if host == "auto" else Environment({}))
+    resolved = resolve_host(host, hosts_in(folders) if host == "auto" else Environment({}))
     rules = [
         rule
         for backend, scheme in asked

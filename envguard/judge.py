@@ -566,10 +566,10 @@ def _torch_build(request: Request) -> tuple[Reader, Judge]:
         kind = asked
         if kind in ("auto", "cuda") and isinstance(device, SeenDevice):
             kind = device.kind
-        return kind, _read_build(subject)
+        return kind, _read_build(subject), device if kind == "auto" else None
 
     def judge(facts: Any) -> Finding | None:
-        kind, build = facts
+        kind, build, unseen = facts
         if build is None or kind in ("cpu", "mps"):
             return None
         needed = "a torch build for a GPU" if kind == "auto" else f"a torch build for {NAMES[kind]}"
@@ -580,6 +580,8 @@ def _torch_build(request: Request) -> tuple[Reader, Judge]:
         if not kinds:
             return Finding("unmet", needed, f"torch is a CPU build ({_text(build[0])})")
         made = " and ".join(NAMES[each] for each in kinds)
+        if isinstance(unseen, Unreadable):
+            return Finding("undecided", needed, f"{version}, built for {made}; the GPU: {unseen.reason}")
         matches = kind == "auto" or kind in kinds or (asked == "cuda" and kind == "cuda" and kinds == ("rocm",))
         return Finding("met" if matches else "unmet", needed, f"{version}, built for {made}")
 

@@ -30,12 +30,15 @@ EVERYTHING = Wanted(
 )
 
 
-def hosts_in(interpreter: Interpreter, folders: Folders) -> Environment:
-    """Which of the hosts are installed, and nothing else: it decides which rules there are to look at."""
-    from envguard.probes.distributions import distributions
-
-    observed = distributions(interpreter.path, frozenset(HOSTS), folders, False)
-    return Environment({"schema": SNAPSHOT_SCHEMA, "distributions": observed.value})
+def hosts_in(folders: Folders) -> Environment:
+    """Which of the hosts are installed, and nothing else about them: it decides which rules there are to look at."""
+    found: dict[str, Any] = {}
+    for name in HOSTS:
+        if any(name in folder.metadata for folder in folders.listed):
+            found[name] = {"version": None}
+        elif not folders.unlisted:
+            found[name] = None
+    return Environment({"schema": SNAPSHOT_SCHEMA, "distributions": found})
 
 
 def observe(wanted: Wanted, interpreter: Interpreter, folders: Folders | None = None) -> Environment:
