@@ -179,6 +179,8 @@ def test_text_of_several_subjects_names_each(rules: RuleBook, tmp_path: Path) ->
     one, other = saved(tmp_path, OK, "one.json"), saved(tmp_path, BLOCKED, "other.json")
     done = run("check", "--backend", "torchao", "--snapshot", one, "--snapshot", other)
     assert done.out.index("one.json") < done.out.index("other.json")
+    assert "\n\nenvguard:" in done.out, "an empty line between two reports"
+    assert not done.out.startswith("\n")
 
 
 def test_a_snapshot_may_come_from_standard_input(rules: RuleBook) -> None:
