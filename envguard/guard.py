@@ -54,7 +54,7 @@ def check_in(
 ) -> Report:
     """`check` with the rules given; without an environment, `interpreter()` tells which one to look at."""
     validate(host, device, operation)
-    asked = [resolve_spec(book, spec) for spec in (specs or book.backends)]
+    asked = _resolve(book, tuple(specs))
     looked_at = None
     if environment is None:
         looked_at = interpreter()
@@ -71,6 +71,15 @@ def check_in(
         environment.data.get("taken_at"),
         executable,
     )
+
+
+def _resolve(book: RuleBook, specs: tuple[str, ...]) -> tuple[tuple[str, str | None], ...]:
+    """Backend and scheme of each spec, of all backends where there is none; worked out once for many environments."""
+    asked = "specs", specs
+    if asked not in book.remembered:
+        book.remember(asked, tuple([resolve_spec(book, spec) for spec in (specs or book.backends)]))
+    resolved: tuple[tuple[str, str | None], ...] = book.remembered[asked]
+    return resolved
 
 
 def validate(host: str, device: str, operation: str) -> None:

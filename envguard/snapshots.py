@@ -236,8 +236,11 @@ def _fields(path: Path, section: str, value: Any, spec: Mapping[str, Types]) -> 
             fine = -_MOST < field < _MOST
         elif kind is list:
             fine = _TEXT.issuperset(map(type, field))
+        elif name == "version":
+            fine = kind is str and len(field) <= _LONGEST_VERSION and field.isprintable()
         else:
-            fine = name == "version" and kind is str and len(field) <= _LONGEST_VERSION and field.isprintable()
+            allowed = _ALLOWED.get(f"/{section}/{name}")
+            fine = kind is str and (allowed is None or field in allowed)
         if not fine:
             _check_value((*path, name), section, name, field, spec[name])
 
