@@ -407,7 +407,7 @@ def _capability(need: CapabilityNeed) -> tuple[Reader, Judge]:
 
 
 def _capability_of(device: SeenDevice) -> str:
-    return str(device.capability)
+    return f"compute capability {device.capability}"
 
 
 def _at_least(capability: Any, minimum: tuple[int, int]) -> bool | None:

@@ -266,7 +266,8 @@ def test_devices_that_were_not_observed_are_undecided_with_the_reason() -> None:
 def test_a_compute_capability_compares_by_number(capability: str, status: str) -> None:
     outcome = judge({"compute_capability": "8.9"}, machine(accelerators=[gpu(capability=capability)]))
     assert (outcome.status, outcome.severity) == (status, "error")
-    assert outcome.message == f"needs compute capability 8.9 or newer, found {capability} of NVIDIA L4 (CUDA device 0)"
+    there = f"compute capability {capability} of NVIDIA L4 (CUDA device 0)"
+    assert outcome.message == f"needs compute capability 8.9 or newer, found {there}"
 
 
 @pytest.mark.parametrize("capability", [None, "", "8", "eight", "8.9.1x", "٨.٩"])
