@@ -29,6 +29,7 @@ from envguard.rule import (
     DistributionNeed,
     DriverNeed,
     MemoryNeed,
+    RunsOnNeed,
     SchemeNeed,
     SystemNeed,
     VisibleNeed,
@@ -66,7 +67,16 @@ _RANKS = {
 
 
 # Needs whose facts stay as they are, whatever is installed.
-_ABOUT_THE_MACHINE = (AcceleratorNeed, CapabilityNeed, DeviceNeed, DriverNeed, MemoryNeed, SystemNeed, VisibleNeed)
+_ABOUT_THE_MACHINE = (
+    AcceleratorNeed,
+    CapabilityNeed,
+    DeviceNeed,
+    DriverNeed,
+    MemoryNeed,
+    RunsOnNeed,
+    SystemNeed,
+    VisibleNeed,
+)
 
 
 class _Row:
@@ -154,9 +164,10 @@ class _Row:
         if self.rule.severity == "info":
             return None
         unseen = [name for name, _ in self.rule.when.release if not isinstance(environment.version(name), str)]
-        what = f"the version of {', '.join(unseen)}" if unseen else "a fact that decides whether the rule applies"
+        what = f"the version of {', '.join(unseen)}" if unseen else "a fact about the machine"
         origin = self.rule.origin if self.host is None else _host_origin(self.host, None)
-        return self._found(Finding("undecided", self.rule.id, f"{what} was not observed"), origin)
+        needed = f"{what}, which decides whether the rule applies"
+        return self._found(Finding("undecided", needed, "it was not observed"), origin)
 
     def skipped(self, because: str) -> _Found:
         """The outcome where the rule was not looked at, because one that it depends on is not met."""
@@ -237,10 +248,10 @@ class _Surroundings:
     def __init__(self, evaluator: Evaluator, subject: Subject, judged: Sequence[_Found]) -> None:
         self.environment = subject.environment
         self._evaluator = evaluator
-        self._subject = subject
+        self.subject = subject
         self._judged = judged
         self._constraints: Constraints | None = None
-        self._torch: TorchFix | None = None
+        self._torch: dict[tuple[Clause, ...], TorchFix] = {}
         self._installer: Installer | None = None
 
     @property
@@ -259,14 +270,17 @@ class _Surroundings:
             self._constraints = self._evaluator.constraints(tuple([found[0] for found in self._judged]))
         return self._constraints
 
-    @property
-    def torch(self) -> TorchFix:
-        """The torch build that fits this machine."""
-        if self._torch is None:
+    def torch(self, rule: Rule) -> TorchFix:
+        """The torch build that fits this machine, every error rule and the rule that is to be mended."""
+        clauses = self.constraints.on("torch")
+        if rule.severity != "error" and isinstance(rule.need, DistributionNeed):
+            clauses = (*clauses, *rule.need.wanted.clauses)
+        known = self._torch.get(clauses)
+        if known is None:
             from envguard.plans import torch_fix
 
-            self._torch = torch_fix(self._evaluator.book, self._subject, self.constraints.on("torch"))
-        return self._torch
+            known = self._torch[clauses] = torch_fix(self._evaluator.book, self.subject, clauses)
+        return known
 
 
 class Evaluator:
@@ -284,6 +298,7 @@ class Evaluator:
         self._order = {rule.id: place for place, rule in reversed(list(enumerate(rules)))}
         self._steps: dict[str | None, _Steps] = {}
         self._constraints: dict[tuple[_Row, ...], Constraints] = {}
+        self._needs_accelerator = any(isinstance(row.rule.need, AcceleratorNeed) for row in self._rows)
         self._known_steps: dict[tuple[_Row, ...], _Step] = {}
         self._classes: tuple[_Steps, list[tuple[tuple[str, ...], _Steps]]] | None = None
 
@@ -441,35 +456,44 @@ class Evaluator:
             return Device("cpu")
         device = subject.device
         if isinstance(device, SeenDevice):
+            build = subject.environment
+            without = all(build.fact("torch_build", name) is None for name in ("cuda", "hip", "xpu"))
+            if without and not self._needs_accelerator and device.kind != "mps":
+                return Device("cpu")  # the CPU build of torch runs beside the GPU
             return Device(device.kind, device.index, device.name)
-        needs_one = any(isinstance(row.rule.need, AcceleratorNeed) for row in self._rows)
-        return Device("cpu") if device is None and not needs_one else None
+        return None if self._needs_accelerator or device is not None else Device("cpu")
 
-    def _plan(
-        self,
-        judged: Sequence[_Found],
-        seen: _Seen,
-        surroundings: _Surroundings,
-    ) -> Plan | None:
+    def _plan(self, judged: Sequence[_Found], seen: _Seen, surroundings: _Surroundings) -> Plan | None:
+        """One way out of all failing package rules: judged again, until what it installs fails no further rule."""
         failing = [row.rule for row, _, rank in judged if rank == _BLOCKED]
-        packages = [rule for rule in failing if rule.fix.install or rule.fix.uninstall or rule.fix.torch]
-        if not packages or surroundings.installer.install is None:
+        packages = [rule for rule in failing if _is_about_packages(rule)]
+        how = surroundings.installer
+        if not packages or how.install is None:
             return None
         from envguard.fixes import plan_commands
-        from envguard.plans import apply
+        from envguard.plans import apply, torch_fix
 
-        how = surroundings.installer
-        torch = surroundings.torch if any(rule.fix.torch for rule in packages) else None
-        uninstall = tuple(dict.fromkeys(name for rule in packages for name in rule.fix.uninstall))
-        requirements = surroundings.constraints.merge(self._wanted(packages))
-        commands = plan_commands(how, requirements, uninstall, torch)
-        wanted = (*requirements, torch.requirement) if torch is not None and torch.requirement else requirements
-        after = Subject(apply(self.book, surroundings.environment, wanted, uninstall, torch), self.request)
+        subject, steps = surroundings.subject, self._for(self.request.scheme)
         kept = {step: found for step, found in seen.items() if not step.about_packages}
-        rejudged = self._judge(self._for(self.request.scheme), after, kept, frozenset())
-        left = [outcome.rule for _, outcome, rank in rejudged if rank == _BLOCKED]
-        resolves = tuple([rule.id for rule in failing if rule.id not in left])
-        return Plan(commands, resolves, tuple(left)) if resolves else None
+        rows = [row for row, *_ in judged]
+        while True:
+            constraints = self.constraints(tuple(dict.fromkeys(rows)))
+            wants_torch = any(rule.fix.torch for rule in packages)
+            torch = torch_fix(self.book, subject, constraints.on("torch")) if wants_torch else None
+            uninstall = tuple(dict.fromkeys([name for rule in packages for name in rule.fix.uninstall]))
+            requirements = constraints.merge(self._wanted(packages))
+            wanted = (*requirements, torch.requirement) if torch is not None and torch.requirement else requirements
+            after = Subject(apply(self.book, surroundings.environment, wanted, uninstall, torch), self.request)
+            rejudged = self._judge(steps, after, dict(kept), frozenset())
+            left = [row.rule for row, _, rank in rejudged if rank == _BLOCKED]
+            more = [rule for rule in left if rule not in packages and _is_about_packages(rule)]
+            if not more:
+                break
+            packages += more
+            rows += [row for row, *_ in rejudged]
+        names = tuple([rule.id for rule in left])
+        resolves = tuple([rule.id for rule in failing if rule.id not in names])
+        return Plan(plan_commands(how, requirements, uninstall, torch), resolves, names) if resolves else None
 
     def _wanted(self, packages: Sequence[Rule]) -> tuple[Wanted, ...]:
         """What to install: each failing rule's own fix, and for a missing backend all that belongs to it."""
@@ -484,13 +508,17 @@ def _is_for_scheme(rule: Rule, scheme: str | None) -> bool:
     return (when.scheme is None or scheme in when.scheme) and (when.not_scheme is None or scheme not in when.not_scheme)
 
 
+def _is_about_packages(rule: Rule) -> bool:
+    return bool(rule.fix.install or rule.fix.uninstall or rule.fix.torch)
+
+
 def _with_fix(rule: Rule, outcome: Outcome, surroundings: _Surroundings) -> Outcome:
     """An unmet outcome with its fix written for the environment."""
     template = rule.fix
     if template.install or template.uninstall or template.torch or template.unset:
         from envguard.fixes import render
 
-        torch = surroundings.torch if template.torch else None
+        torch = surroundings.torch(rule) if template.torch else None
         fix = render(template, surroundings.constraints, surroundings.installer, torch)
     else:
         fix = Fix(template.text or "", ())

@@ -53,6 +53,9 @@ def installer(environment: Environment) -> Installer:
         install, uninstall = f"uv pip install --python {python}", f"uv pip uninstall --python {python}"
         note = "this environment has no pip: the command uses uv (https://docs.astral.sh/uv)"
     else:
+        if locked is not None and environment.fact("python", "virtual_environment") is True:
+            # an environment made from one sees the base Python's packages, not those of this one
+            return Installer((), None, None, _READ_ONLY, windows, False)
         if locked is not None:
             before = (f"{python} -m venv --system-site-packages .venv",)
             python = ".venv\\Scripts\\python.exe" if windows else ".venv/bin/python"
@@ -62,6 +65,10 @@ def installer(environment: Environment) -> Installer:
     return Installer(before, install, uninstall, note, windows, uses_uv)
 
 
+_READ_ONLY = (
+    "this virtual environment cannot be written: ask whoever keeps it, or make one of your own and install everything"
+    " there"
+)
 _OFFLINE = (
     "this environment is set to work offline: fetch the packages on a connected machine of the same kind (pip download)"
     " and install them from that folder (pip install --no-index --find-links FOLDER)"
@@ -183,14 +190,16 @@ def plan_commands(
     if uninstall:
         commands.append(f"{how.uninstall} {' '.join([quote(name, how.windows) for name in uninstall])}")
     options: tuple[str, ...] = ()
+    first = ""
     if torch is not None and torch.requirement is not None:
         if torch.index is not None:
-            commands.append(install_command(how, (torch.requirement,), *torch.options(how)))
+            commands.append(" && ".join(torch.commands(how)))
         else:
             requirements = (*requirements, torch.requirement)
             options = torch.options(how)
+            first = "".join([f"{command} && " for command in torch.before(how)])
     if requirements:
-        commands.append(install_command(how, requirements, *options))
+        commands.append(first + install_command(how, requirements, *options))
     return tuple(commands)
 
 
@@ -214,8 +223,8 @@ def render(template: FixTemplate, constraints: Constraints, how: Installer, torc
             commands.append(install_command(how, requirements))
     if template.torch and torch is not None:
         words.append(torch.text)
-        if how.install is not None and torch.requirement is not None:
-            commands.append(install_command(how, (torch.requirement,), *torch.options(how)))
+        if how.install is not None:
+            commands.extend(torch.commands(how))
     if commands:
         commands[:0] = how.before
     if how.note and (commands or template.install or template.uninstall or template.torch):
@@ -234,10 +243,23 @@ class TorchFix(Frozen):
     index: str | None = None
     replace: bool = False
 
+    def before(self, how: Installer) -> tuple[str, ...]:
+        """What has to run first where another build is there: pip alone would take it for the one that is wanted.
+
+        Not --force-reinstall: that would fetch everything that torch needs anew, in other versions.
+        """
+        return (f"{how.uninstall} torch",) if self.replace and not how.uses_uv else ()
+
     def options(self, how: Installer) -> tuple[str, ...]:
-        """Options of the install command: where the build is, and that it has to take the place of another one."""
-        force = ("--reinstall-package torch" if how.uses_uv else "--force-reinstall",) if self.replace else ()
+        """Options of the install command: where the build is, and for uv that it takes the place of another one."""
+        force = ("--reinstall-package torch",) if self.replace and how.uses_uv else ()
         return (*force, f"--index-url {self.index}") if self.index else force
+
+    def commands(self, how: Installer) -> tuple[str, ...]:
+        """The commands that put the build in place, none where no released one fits."""
+        if self.requirement is None:
+            return ()
+        return (*self.before(how), install_command(how, (self.requirement,), *self.options(how)))
 
 
 def fits(build: TorchBuild, clauses: tuple[Clause, ...], driver_major: int | None, capability: str | None) -> bool:

@@ -22,6 +22,7 @@ from envguard.rule import (
     PythonBuildNeed,
     PythonNeed,
     RequirementsNeed,
+    RunsOnNeed,
     SchemeNeed,
     SystemNeed,
     ToolNeed,
@@ -168,6 +169,8 @@ def examine(  # noqa: RET503 - `_no_judge` never returns
             return _owner(need)
         case DeviceNeed():
             return _asked(" or ".join(need.kinds), request.device_kind in need.kinds, f"device {request.device}")
+        case RunsOnNeed():
+            return _runs_on(need, request)
         case SchemeNeed():
             schemes = need.schemes
             return _asked(f"one of {', '.join(schemes)}", request.scheme in schemes, f"scheme {request.scheme}")
@@ -209,6 +212,25 @@ def _no_judge(need: NoReturn) -> NoReturn:
 def _asked(needed: str, met: bool, found: str) -> tuple[Reader, Judge]:
     finding = Finding("met" if met else "unmet", needed, found)
     return (lambda subject: None), (lambda facts: finding)
+
+
+def _runs_on(need: RunsOnNeed, request: Request) -> tuple[Reader, Judge]:
+    needed = f"a device of {' or '.join(need.kinds)}"
+    if request.device_kind != "auto":
+        return _asked(needed, request.device_kind in need.kinds, f"device {request.device}")
+
+    def read(subject: Subject) -> Any:
+        device = subject.device
+        return device.kind if isinstance(device, SeenDevice) else device
+
+    def judge(kind: Any) -> Finding | None:
+        if kind is None:  # whether the backend needs one is another rule's question
+            return None
+        if isinstance(kind, Unreadable):
+            return _undecided(needed, kind)
+        return Finding("met" if kind in need.kinds else "unmet", needed, f"device auto, which is {NAMES[kind]} here")
+
+    return read, judge
 
 
 def _distribution(need: DistributionNeed) -> tuple[Reader, Judge]:
@@ -343,9 +365,10 @@ _CODE = (".py", ".pyc", ".so", ".pyd")
 
 def _accelerator(need: AcceleratorNeed, request: Request) -> tuple[Reader, Judge]:
     kinds = {*need.kinds, *(CUDA_KINDS if "cuda" in need.kinds else ())}
-    names = " or ".join(NAMES[kind] for kind in need.kinds)
+    *firsts, last = [NAMES[kind] for kind in need.kinds]
+    names = f"{', '.join(firsts)} or {last}" if firsts else last
     needed = (
-        f"a {names} device"
+        f"a GPU ({names})"
         if request.device_index is None
         else f"{NAMES[request.device_kind]} device {request.device_index}"
     )
@@ -359,7 +382,9 @@ def _accelerator(need: AcceleratorNeed, request: Request) -> tuple[Reader, Judge
         if accepted:
             return accepted
         others = tuple(dict.fromkeys(each["kind"] for each in environment.section("accelerators") or ()))
-        return (), others, environment.fact("drivers", "nvidia"), environment.fact("host", "system")
+        hidden = [environment.fact("drivers", name) for name in ("rocm_hidden", "level_zero_hidden")]
+        why = tuple([text for text in hidden if isinstance(text, str)])
+        return (), others, environment.fact("drivers", "nvidia"), environment.fact("host", "system"), why
 
     def judge(facts: Any) -> Finding:
         if isinstance(facts, Unreadable):
@@ -371,7 +396,9 @@ def _accelerator(need: AcceleratorNeed, request: Request) -> tuple[Reader, Judge
             if device is None:
                 return Finding("unmet", needed, f"{len(facts)} visible: {', '.join(map(_named, facts))}")
             return Finding("met", needed, _named(device))
-        _, others, driver, system = facts
+        _, others, driver, system, hidden = facts
+        if hidden:
+            return Finding("unmet", needed, f"no GPU ({'; '.join(hidden)})", "configuration")
         if others:
             return Finding("unmet", needed, f"no such GPU, only {', '.join(NAMES.get(kind, kind) for kind in others)}")
         seen = "no NVIDIA driver" if driver is None and system != "Darwin" else ""
@@ -472,7 +499,7 @@ def _driver() -> tuple[Reader, Judge]:
         status, driver, devices = facts
         if status == "ok":
             return Finding("met", needed, f"driver {driver}" if isinstance(driver, str) else "a device that answers")
-        if status == "absent" or driver is None:
+        if status == "absent" or (driver is None and status not in _DRIVER_STATES):
             return None
         if status is None or isinstance(status, Unreadable):
             return _undecided(needed, status, driver)
@@ -551,7 +578,8 @@ def _read_build(subject: Subject) -> Any:
     environment = subject.environment
     section = environment.section("torch_build")
     if section is None:
-        return None
+        installed = isinstance(environment.version("torch"), str)
+        return Unreadable("torch is installed, but its version file was not found") if installed else None
     facts = [environment.fact("torch_build", name) for name in ("version", "cuda", "hip", "xpu")]
     if isinstance(facts[0], Unreadable):
         facts[0] = environment.version("torch")
@@ -570,6 +598,10 @@ def _torch_build(request: Request) -> tuple[Reader, Judge]:
 
     def judge(facts: Any) -> Finding | None:
         kind, build, unseen = facts
+        if isinstance(build, Unreadable):
+            return _undecided("a torch build for a GPU", build)
+        if kind == "auto" and unseen is None:  # no GPU was seen, which another rule tells
+            return None
         if build is None or kind in ("cpu", "mps"):
             return None
         needed = "a torch build for a GPU" if kind == "auto" else f"a torch build for {NAMES[kind]}"
@@ -596,7 +628,7 @@ def _driver_for_cuda(need: DriverForCudaNeed) -> tuple[Reader, Judge]:
         if device is None or (isinstance(device, SeenDevice) and device.kind != "cuda"):
             return None
         build = _read_build(subject)
-        if build is None or build[1] is None:
+        if build is None or isinstance(build, Unreadable) or build[1] is None:
             return None
         drivers = [subject.environment.fact("drivers", name) for name in ("nvidia", "cuda", "libcuda")]
         return build[0], build[1], *drivers
@@ -634,7 +666,7 @@ def _architecture(builds: tuple[TorchBuild, ...]) -> tuple[Reader, Judge]:
         if devices is None:
             return None
         build = _read_build(subject)
-        if build is None or build[1] is None:
+        if build is None or isinstance(build, Unreadable) or build[1] is None:
             return None
         listed = subject.environment.fact("torch_build", "arch_list")
         carried = tuple(listed) if isinstance(listed, list) else listed

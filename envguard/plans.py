@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from envguard.cuda import driver_runs
+from envguard.cuda import driver_runs, parse_capability
 from envguard.fixes import TorchFix, fits, narrow
 from envguard.judge import SeenDevice
 from envguard.model import Environment
@@ -32,6 +32,12 @@ def torch_fix(book: RuleBook, subject: Subject, clauses: tuple[Clause, ...]) -> 
         return TorchFix("Install the Intel GPU build of torch.", "torch", f"{_INDEX}/xpu", isinstance(installed, str))
     if kind == "mps" or system == "Darwin":
         return TorchFix("Install torch; its macOS build serves the GPU.", "torch")
+    machine = environment.fact("host", "machine")
+    if isinstance(machine, str) and machine not in (
+        "x86_64",
+        "AMD64",
+    ):  # what the wheels there hold is not in the table
+        return TorchFix("Install a torch build for this machine: https://pytorch.org/get-started/locally")
     if not isinstance(device, SeenDevice):
         requirement = f"torch{narrow(clauses)}"
         return TorchFix(f"Install {requirement}.", requirement)
@@ -47,7 +53,11 @@ def torch_fix(book: RuleBook, subject: Subject, clauses: tuple[Clause, ...]) -> 
     text = f"The torch {build.release} wheels are built for CUDA {build.cuda}, which this machine's driver and GPU run."
     requirement = f"torch=={build.release}" if kept else _below_the_next(book, build, clauses)
     if system == "Windows":  # the Windows wheels on PyPI are CPU builds
-        tag = "cu130" if build.cuda.startswith("13") else "cu126"
+        newest = parse_capability(device.capability) or (0, 0)
+        tag = "cu130" if build.cuda.startswith("13") else "cu128" if newest >= (10, 0) else "cu126"
+        text = (
+            f"On Windows the builds for CUDA are on an index of PyTorch's own; this driver and GPU run those of {tag}."
+        )
         return TorchFix(text, requirement, f"{_INDEX}/{tag}", same is not None)
     return TorchFix(text, requirement, None, same is not None)
 

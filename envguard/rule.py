@@ -64,6 +64,12 @@ class DeviceNeed(Frozen):
     kinds: tuple[str, ...]
 
 
+class RunsOnNeed(Frozen):
+    """The device that the request comes to, asked for by name or found for `auto`, is one of these kinds."""
+
+    kinds: tuple[str, ...]
+
+
 class SchemeNeed(Frozen):
     """The scheme that was asked for is one of these."""
 
@@ -150,6 +156,7 @@ if TYPE_CHECKING:
         | RequirementsNeed
         | OwnerNeed
         | DeviceNeed
+        | RunsOnNeed
         | SchemeNeed
         | AcceleratorNeed
         | CapabilityNeed

@@ -22,6 +22,7 @@ from envguard.rule import (
     PythonNeed,
     RequirementsNeed,
     Rule,
+    RunsOnNeed,
     SchemeNeed,
     SystemNeed,
     ToolNeed,
@@ -231,6 +232,8 @@ def make_need(row: Row, backends: Mapping[str, Backend]) -> Need:
             return OwnerNeed(backends[value].import_name, backends[value].distribution)
         case "device":
             return DeviceNeed(tuple(value))
+        case "runs_on":
+            return RunsOnNeed(tuple(value))
         case "scheme":
             return SchemeNeed(tuple(value))
         case "accelerator":

@@ -432,6 +432,7 @@ _NEEDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "requirements": (_is_text, "the name of a distribution"),
     "owner": (_is_text, "the name of a backend"),
     "device": (_list_from(DEVICES), f"devices of {', '.join(DEVICES)}"),
+    "runs_on": (_list_from(DEVICES), f"a list of devices of {', '.join(DEVICES)}"),
     "scheme": (_list_from(()), "a list of schemes"),
     "accelerator": (_list_from(ACCELERATORS), f"devices of {', '.join(ACCELERATORS)}"),
     "compute_capability": (_is_capability, "a compute capability such as 8.9"),

@@ -89,6 +89,8 @@ _DRIVERS: dict[str, Types] = {
     # beyond the schema: what the probe says of devices that are there and cannot be used
     "nvidia_reason": _TEXT_OR_NULL,
     "nvidia_hidden": _TEXT_OR_NULL,
+    "rocm_hidden": _TEXT_OR_NULL,
+    "level_zero_hidden": _TEXT_OR_NULL,
 }
 _ACCELERATOR: dict[str, Types] = {
     "kind": _TEXT,

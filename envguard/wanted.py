@@ -13,6 +13,7 @@ from envguard.rule import (
     MemoryNeed,
     OwnerNeed,
     RequirementsNeed,
+    RunsOnNeed,
     ToolNeed,
     TorchBuildNeed,
     VariableNeed,
@@ -32,6 +33,7 @@ _HARDWARE = (
     DriverForCudaNeed,
     DriverNeed,
     MemoryNeed,
+    RunsOnNeed,
     TorchBuildNeed,
     VisibleNeed,
 )

@@ -16,6 +16,7 @@ from envguard.rule import (
     PythonBuildNeed,
     PythonNeed,
     RequirementsNeed,
+    RunsOnNeed,
     SchemeNeed,
     SystemNeed,
     ToolNeed,
@@ -74,6 +75,8 @@ def need_text(need: Need) -> str:
             return f"import {need.import_name} loads the distribution {need.distribution}"
         case DeviceNeed():
             return f"device {_either(need.kinds)} asked for"
+        case RunsOnNeed():
+            return f"a device of {_either(need.kinds)}"
         case SchemeNeed():
             return f"scheme {_either(need.schemes)}"
         case AcceleratorNeed():
@@ -117,10 +120,12 @@ def when_text(when: When, owner: str = "") -> str:
         ("host", when.host),
         ("device", when.device),
         ("on", when.system),
+        ("on a device of", when.accelerator),
     ):
         if values is not None:
             parts.append(f"{word} {_either(values)}")
     parts += [f"{name} {_clauses(clauses)}" for name, clauses in when.release]
+    parts += [f"where {name} is {_either(values)}" for name, values in when.variable]
     return "; ".join(parts)
 
 
@@ -212,6 +217,7 @@ def _as_json(rule: Rule) -> dict[str, Any]:
         "when": {
             **{name: list(values) for name in _WHEN if (values := getattr(when, name)) is not None},
             "release": {name: ",".join(map(_specifier, clauses)) for name, clauses in when.release},
+            **({"variable": {name: list(values) for name, values in when.variable}} if when.variable else {}),
         },
         "severity": rule.severity,
         "kind": rule.kind,
@@ -231,7 +237,7 @@ def _as_json(rule: Rule) -> dict[str, Any]:
     }
 
 
-_WHEN = ("backend", "scheme", "not_scheme", "operation", "host", "device", "system")
+_WHEN = ("backend", "scheme", "not_scheme", "operation", "host", "device", "system", "accelerator")
 
 
 def _specifier(clause: Clause) -> str:

@@ -413,19 +413,22 @@ def torch_rules() -> RuleBook:
 def test_a_cpu_build_is_replaced_by_the_same_release_where_that_runs_here() -> None:
     for driver in (OLD_DRIVER, NEW_DRIVER):
         report = evaluate(torch_rules(), machine(torch_build=CPU_BUILD, drivers=driver))
-        (command,) = commands(report, "torch/build")
+        removal, command = commands(report, "torch/build")
+        assert shlex.split(removal)[-3:] == ["uninstall", "--yes", "torch"]
         assert "torch==2.10.0" in shlex.split(command)
-        assert "--force-reinstall" in command
+        assert "--force-reinstall" not in command  # it would fetch all that torch needs anew, in other versions
 
 
 def test_a_torch_that_the_driver_cannot_run_is_replaced_by_the_newest_that_it_can() -> None:
     listed = {"torch": {"version": "2.11.0"}, "torchao": {"version": "0.18.0"}}
     build = {"version": "2.11.0+cu130", "cuda": "13.0", "hip": None, "xpu": None}
     report = evaluate(torch_rules(), machine(distributions=listed, torch_build=build, drivers=OLD_DRIVER))
-    (command,) = commands(report, "torch/driver")
+    _, command = commands(report, "torch/driver")
     assert "torch<2.11.0" in command
     assert report.plan is not None
     assert report.plan.resolves == ("torch/driver",)
+    (plan,) = report.plan.commands
+    assert plan == " && ".join(commands(report, "torch/driver"))
 
 
 def test_where_no_torch_fits_the_words_say_what_to_do() -> None:

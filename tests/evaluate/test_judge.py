@@ -461,7 +461,8 @@ def test_a_torch_build_does_not_matter_on_a_cpu_or_a_mac(device: str) -> None:
 
 
 def test_a_torch_that_is_not_there_has_no_build() -> None:
-    assert not applies({"torch_build": "accelerator"}, machine(torch_build=None))
+    assert not applies({"torch_build": "accelerator"}, machine(torch_build=None, distributions={"torch": None}))
+    assert judge({"torch_build": "accelerator"}, machine(torch_build=None)).status == "undecided"  # its file is gone
     assert not applies({"driver_for_cuda": LATER}, machine(torch_build=None))
     assert not applies({"architecture": "device"}, machine(torch_build=None))
 

@@ -78,7 +78,7 @@ NOT_OURS = {"torchao": {"origin": "/w/torchao.py", "distribution": None, "kind":
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "absent": (without(distributions={}), "needs torchao, found torchao is not installed"),
     "version": (without(distributions={"torchao": {"version": "0.14.1"}}), "needs torchao>=0.15, found torchao 0.14.1"),
-    "hardware": (without(accelerators=[]), "needs a CUDA device, found no GPU"),
+    "hardware": (without(accelerators=[]), "needs a GPU (CUDA), found no GPU"),
     "platform": (without(host={"system": "Windows"}), "needs Linux, found Windows"),
     "configuration": (without(environment_variables={"X": "off"}), "needs X=on, found X=off"),
 }
@@ -114,7 +114,7 @@ def test_what_is_undecided_skips_and_says_so(run: Run) -> None:
     del data["accelerators"]
     result = run(marked("'torchao'"), data=data)
     result.assert_outcomes(skipped=1)
-    assert "torchao 0.18.0 undecided: needs a CUDA device, found not observed" in told(result)
+    assert "torchao 0.18.0 undecided: needs a GPU (CUDA), found not observed" in told(result)
 
 
 def test_what_is_degraded_runs_with_a_warning(run: Run) -> None:
@@ -159,7 +159,7 @@ def test_a_mark_that_skips_hides_none_that_fails(run: Run, turned: bool) -> None
     assert "shadows it" in told(broken)
     required = run(both, "--envguard-required=torchao", data=without(accelerators=[]))
     required.assert_outcomes(errors=1)
-    assert "needs a CUDA device, found no GPU" in told(required)
+    assert "needs a GPU (CUDA), found no GPU" in told(required)
 
 
 @pytest.mark.parametrize("mark", ["skip(reason='not today')", "skipif(True, reason='not today')"])

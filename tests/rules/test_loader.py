@@ -210,6 +210,7 @@ NEEDS: dict[str, tuple[list[Any], list[Any]]] = {
     "requirements": (["optimum-quanto"], ["", " ", 3, ["a"]]),
     "owner": (["torchao"], ["", "diffusers", 3, ["torchao"]]),
     "device": ([["cuda", "cpu"]], [[], "cuda", ["cuda:0"], ["gpu"], [3]]),
+    "runs_on": ([["cuda", "cpu"]], [[], "cuda", ["cuda:0"], ["gpu"], [3]]),
     "scheme": ([["int8"]], [[], "int8", [3], ["int9"]]),
     "accelerator": ([["cuda", "xpu"]], [[], "cuda", ["cpu"], ["auto"], [["cuda"]]]),
     "compute_capability": (["8.9", "12.0"], ["8", "8.", ".9", "8.9a", "٨.٩", "8.²", 8.9, -1, "-8.9"]),
