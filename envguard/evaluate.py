@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     _Steps: TypeAlias = "tuple[_Step, ...]"  # prerequisites first
     _Seen: TypeAlias = "dict[_Step, _Found | None]"
 
-_MOST_REMEMBERED = 2_000  # a row's outcomes by its facts: bounded, so that memory is flat over any number of snapshots
+_MOST_REMEMBERED = 500  # a row's outcomes by its facts: bounded, so that memory is flat over any number of snapshots
 
 
 _BLOCKED = VERDICTS.index("blocked")

@@ -76,6 +76,9 @@ class SeenDevice(Frozen):
     arch: str | None
 
 
+_NOT_YET = object()
+
+
 class Subject:
     """An environment as one request sees it; what several needs read is worked out once."""
 
@@ -85,12 +88,12 @@ class Subject:
         self.environment = environment
         self.request = request
         self._devices: Any = None
-        self._device: Any = self
+        self._device: Any = _NOT_YET
 
     @property
     def device(self) -> Any:
         """The device that the request is judged for, None where there is none, or Unreadable."""
-        if self._device is self:
+        if self._device is _NOT_YET:
             self._device = select(self.devices, self.request)
         return self._device
 
