@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+:,./-_")
 _SAFE_ON_WINDOWS = (_SAFE - set("@%+,")) | {"\\"}  # cmd.exe splits a program's path at = and , and PowerShell at ,
-_UNQUOTABLE = frozenset('"%!`$')  # cmd.exe and PowerShell expand these even inside double quotes
+# cmd.exe and PowerShell expand these even inside double quotes; PowerShell ends a word at a typographic quote too
+_UNQUOTABLE = frozenset('"%!`$\u201c\u201d\u201e')
 
 
 class Installer(Frozen):

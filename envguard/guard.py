@@ -32,11 +32,18 @@ def check(
 
     `specs` are `backend` or `backend:scheme` ("bnb:nf4"); none means all backends. `host` is the library in which the
     backend runs (auto, diffusers, transformers, none), `device` is auto, cuda, cuda:N, rocm, xpu, mps or cpu,
-    `operation` is quantize, load or save. `ignore` holds ids of rules that do not decide. Raises UnknownBackend or
-    UnknownScheme for a bad spec, ValueError for a bad host, device or operation. Never imports torch or a backend.
+    `operation` is quantize, load or save. `ignore` holds ids of rules that do not decide. Never imports torch or a
+    backend.
+
+    Raises UnknownBackend or UnknownScheme for a bad spec, ValueError for a bad host, device or operation, or for an id
+    to ignore that no rule has.
     """
     from envguard.probes.interpreter import current
 
+    ignore = tuple(ignore)
+    unknown = [rule for rule in ignore if rule not in load().ids()]
+    if unknown:
+        raise ValueError(f"ignore: no rule has the id {unknown[0]!r} (envguard rules lists them)")
     return check_in(load(), specs, environment, current, host=host, device=device, operation=operation, ignore=ignore)
 
 

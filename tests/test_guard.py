@@ -87,6 +87,8 @@ def test_bad_arguments_are_value_errors_that_list_what_there_is(here: dict[str, 
         envguard.check("bnb", device="cudo")
     with pytest.raises(ValueError, match="diffusers"):
         envguard.check("bnb", host="difusers")
+    with pytest.raises(ValueError, match="no rule has the id 'bnb/nothing'"):
+        envguard.check("bnb", ignore=["bnb/nothing"])
     with pytest.raises(ValueError, match="'allow'"):
         envguard.require("gguf", undecided="yes")  # type: ignore[arg-type]
 
