@@ -27,11 +27,14 @@ from envguard.rule import (
     CapabilityNeed,
     DeviceNeed,
     DistributionNeed,
+    DriverForCudaNeed,
     DriverNeed,
     MemoryNeed,
+    OwnerNeed,
     RunsOnNeed,
     SchemeNeed,
     SystemNeed,
+    TorchBuildNeed,
     VisibleNeed,
 )
 from envguard.versions import satisfies
@@ -183,7 +186,7 @@ class _Row:
 class _Step:
     """The rows of one id, of which an environment gets one or none."""
 
-    __slots__ = ("_accelerator", "_chosen", "_names", "_system", "_variables", "about_packages", "look", "rows")
+    __slots__ = ("_accelerator", "_chosen", "_names", "_system", "_variables", "look", "reads", "rows")
 
     def __init__(self, rows: tuple[_Row, ...]) -> None:
         self.rows = rows
@@ -192,9 +195,7 @@ class _Step:
         self._variables = tuple(dict.fromkeys(name for when in whens for name, _ in when.variable))
         self._system = any(when.system is not None for when in whens)
         self._accelerator = any(when.accelerator is not None for when in whens)
-        self.about_packages = bool(self._names) or any(
-            not isinstance(row.rule.need, _ABOUT_THE_MACHINE) for row in rows
-        )
+        self.reads = _distributions_read(rows)
         self._chosen: dict[Any, _Row | _Found | None] = {}
         # What the row for this environment says; an undecided outcome where it cannot be said which row that is.
         alone = len(rows) == 1 and not whens[0].conditional
@@ -228,6 +229,25 @@ class _Step:
             if applies is None and (unknown is None or row.rule.severity == "error"):
                 unknown = row
         return unknown.undecided(subject.environment) if unknown is not None else None
+
+
+def _distributions_read(rows: tuple[_Row, ...]) -> frozenset[str] | None:
+    """The distributions whose change can change what some rows say; None where any can."""
+    found: set[str] = set()
+    for row in rows:
+        need, when = row.rule.need, row.rule.when
+        found.update(name for name, _ in when.release)
+        if row.host is not None:
+            found.add(row.host)
+        if isinstance(need, DistributionNeed):
+            found.add(need.wanted.name)
+        elif isinstance(need, OwnerNeed):
+            found.add(need.distribution)
+        elif isinstance(need, TorchBuildNeed | DriverForCudaNeed | ArchitectureNeed):
+            found.add("torch")
+        elif not isinstance(need, _ABOUT_THE_MACHINE):
+            return None
+    return frozenset(found)
 
 
 def _host_origin(host: str, version: Any) -> str:
@@ -474,7 +494,6 @@ class Evaluator:
         from envguard.plans import apply, torch_fix
 
         subject, steps = surroundings.subject, self._for(self.request.scheme)
-        kept = {step: found for step, found in seen.items() if not step.about_packages}
         rows = [row for row, *_ in judged]
         while True:
             constraints = self.constraints(tuple(dict.fromkeys(rows)))
@@ -483,8 +502,9 @@ class Evaluator:
             uninstall = tuple(dict.fromkeys([name for rule in packages for name in rule.fix.uninstall]))
             requirements = constraints.merge(self._wanted(packages))
             wanted = (*requirements, torch.requirement) if torch is not None and torch.requirement else requirements
-            after = Subject(apply(self.book, surroundings.environment, wanted, uninstall, torch), self.request)
-            rejudged = self._judge(steps, after, dict(kept), frozenset())
+            then, changed = apply(self.book, surroundings.environment, wanted, uninstall, torch)
+            kept = {step: found for step, found in seen.items() if step.reads is not None and not step.reads & changed}
+            rejudged = self._judge(steps, Subject(then, self.request), kept, frozenset())
             left = [row.rule for row, _, rank in rejudged if rank == _BLOCKED]
             more = [rule for rule in left if rule not in packages and _is_about_packages(rule)]
             if not more:

@@ -100,8 +100,11 @@ def apply(
     requirements: Sequence[str],
     uninstall: Sequence[str],
     torch: TorchFix | None,
-) -> Environment:
-    """The environment as it would be after a plan: what the installer would choose from the known releases."""
+) -> tuple[Environment, frozenset[str]]:
+    """The environment as it would be after a plan, and the distributions that the plan changes.
+
+    The installer is taken to choose the newest of the known releases that fit.
+    """
     data = dict(environment.data)
     listed = dict(data.get("distributions") or {})
     owners = dict(data.get("import_owners") or {})
@@ -117,7 +120,9 @@ def apply(
             if backend.distribution == wanted.name:
                 owners[backend.import_name] = {"distribution": wanted.name, "origin": None, "kind": "package"}
     data.update(distributions=listed, import_owners=owners)
-    return Environment(data)
+    before = environment.data.get("distributions") or {}
+    named = [name for name, entry in listed.items() if before.get(name) is not entry]
+    return Environment(data), frozenset([*named, *(parse_wanted(text).name for text in requirements)])
 
 
 def _install(book: RuleBook, listed: dict[str, Any], wanted: Wanted) -> bool:
