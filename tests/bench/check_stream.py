@@ -6,7 +6,8 @@ Makes distinct snapshots of at least 2 KiB in which every fact varies over what 
 drivers, GPUs, paths of their own), gives them to one process for each kind of request, and prints snapshots a second,
 microseconds for one, and the peak memory of a tenth of them against that of all. The first row is the floor: the same
 lines through `json.loads` and nothing else. `--snapshot` adds the figure for full snapshots of real machines: copies of
-those files, each with a time, a path and free memory of its own.
+those files, each with a time, a path and free memory of its own. No peak is told below that of this process, which the
+system counts to its children.
 """
 
 from __future__ import annotations
