@@ -65,9 +65,14 @@ class Environment(Frozen):
         listed = self.data.get("distributions")
         if listed is not None and name in listed:
             return listed[name]
-        if listed is not None and self.data.get("distributions_complete"):
+        pointer = f"/distributions/{name}"
+        if (
+            listed is not None
+            and self.data.get("distributions_complete")
+            and pointer not in self.data.get("unreadable", ())
+        ):
             return None
-        return self._unreadable(f"/distributions/{name}", "/distributions")
+        return self._unreadable(pointer, "/distributions")
 
     def version(self, name: str) -> Any:
         """A distribution's version as its metadata gives it, None for not installed, or Unreadable."""
