@@ -181,6 +181,11 @@ def install_command(how: Installer, requirements: Iterable[str], *options: str) 
     return f"{how.install} {' '.join(words)}"
 
 
+def uninstall_command(how: Installer, distributions: Iterable[str]) -> str:
+    """The command that takes distributions out."""
+    return f"{how.uninstall} {' '.join([quote(name, how.windows) for name in distributions])}"
+
+
 def plan_commands(
     how: Installer, requirements: tuple[str, ...], uninstall: tuple[str, ...], torch: TorchFix | None
 ) -> tuple[str, ...]:
@@ -189,7 +194,7 @@ def plan_commands(
     """
     commands = list(how.before)
     if uninstall:
-        commands.append(f"{how.uninstall} {' '.join([quote(name, how.windows) for name in uninstall])}")
+        commands.append(uninstall_command(how, uninstall))
     options: tuple[str, ...] = ()
     first = ""
     if torch is not None and torch.requirement is not None:
@@ -215,7 +220,7 @@ def render(template: FixTemplate, constraints: Constraints, how: Installer, torc
         if not template.text:
             words.append(f"Uninstall {', '.join(template.uninstall)}.")
         if how.uninstall is not None:
-            commands.append(f"{how.uninstall} {' '.join([quote(name, how.windows) for name in template.uninstall])}")
+            commands.append(uninstall_command(how, template.uninstall))
     if template.install:
         requirements = constraints.merge(template.install)
         if not template.text:
@@ -249,7 +254,7 @@ class TorchFix(Frozen):
 
         Not --force-reinstall: that would fetch everything that torch needs anew, in other versions.
         """
-        return (f"{how.uninstall} torch",) if self.replace and not how.uses_uv else ()
+        return (uninstall_command(how, ("torch",)),) if self.replace and not how.uses_uv else ()
 
     def options(self, how: Installer) -> tuple[str, ...]:
         """Options of the install command: where the build is, and for uv that it takes the place of another one."""

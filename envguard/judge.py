@@ -589,6 +589,12 @@ def _read_build(subject: Subject) -> Any:
     return tuple(facts)
 
 
+def _cuda_build(subject: Subject) -> Any:
+    """What `_read_build` reads where torch was built for CUDA, or may have been; None where there is no such build."""
+    build = _read_build(subject)
+    return None if build is None or isinstance(build, Unreadable) or build[1] is None else build
+
+
 def _torch_build(request: Request) -> tuple[Reader, Judge]:
     asked = request.device_kind
 
@@ -630,8 +636,8 @@ def _driver_for_cuda(need: DriverForCudaNeed) -> tuple[Reader, Judge]:
         device = subject.device
         if device is None or (isinstance(device, SeenDevice) and device.kind != "cuda"):
             return None
-        build = _read_build(subject)
-        if build is None or isinstance(build, Unreadable) or build[1] is None:
+        build = _cuda_build(subject)
+        if build is None:
             return None
         drivers = [subject.environment.fact("drivers", name) for name in ("nvidia", "cuda", "libcuda")]
         return build[0], build[1], *drivers
@@ -668,8 +674,8 @@ def _architecture(builds: tuple[TorchBuild, ...]) -> tuple[Reader, Judge]:
         devices = _cuda_devices(subject)
         if devices is None:
             return None
-        build = _read_build(subject)
-        if build is None or isinstance(build, Unreadable) or build[1] is None:
+        build = _cuda_build(subject)
+        if build is None:
             return None
         listed = subject.environment.fact("torch_build", "arch_list")
         carried = tuple(listed) if isinstance(listed, list) else listed

@@ -41,7 +41,10 @@ class Wanted(Frozen):
 
 def normalize(name: str) -> str:
     """A distribution's name by PEP 503: lower case, runs of `-`, `_` and `.` as one `-`."""
-    return "-".join(part for part in name.lower().replace("_", "-").replace(".", "-").split("-") if part)
+    name = name.lower().replace("_", "-").replace(".", "-")
+    while "--" in name:
+        name = name.replace("--", "-")
+    return name
 
 
 def parse_clauses(text: str) -> tuple[Clause, ...]:

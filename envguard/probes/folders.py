@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from envguard.versions import normalize
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,17 +39,17 @@ class Folder:
                 if entry.endswith("-info"):
                     self._add(entry.rpartition(".")[0], entry)
                 elif entry.endswith(".egg-link"):
-                    self.egg_links.add(normalized(entry[:-9]))
+                    self.egg_links.add(normalize(entry[:-9]))
                 elif entry.startswith("__editable___"):
                     self.finders.append(entry)
                 elif entry.startswith("__editable__."):
-                    self.pth_links.add(normalized(entry[13:-4].rpartition("-")[0]))
+                    self.pth_links.add(normalize(entry[13:-4].rpartition("-")[0]))
         # a path entry that is itself an egg keeps its metadata inside
         if "EGG-INFO" in self.names and path.endswith(".egg"):
             self._add(os.path.basename(path)[:-4], "EGG-INFO")
 
     def _add(self, stem: str, entry: str) -> None:
-        self.metadata.setdefault(normalized(stem.partition("-")[0]), []).append(entry)
+        self.metadata.setdefault(normalize(stem.partition("-")[0]), []).append(entry)
 
     def join(self, entry: str) -> str:
         """The path of an entry."""
@@ -133,11 +135,3 @@ def _why(path: str, error: OSError) -> str:
     if isinstance(error, NotADirectoryError):
         return f"{path} is not a folder (zip archives are not looked into)"
     return f"{path} cannot be listed: {error.strerror}"
-
-
-def normalized(name: str) -> str:
-    """A distribution name as PEP 503 compares it."""
-    name = name.lower().replace("_", "-").replace(".", "-")
-    while "--" in name:
-        name = name.replace("--", "-")
-    return name

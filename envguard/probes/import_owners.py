@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 
-from envguard.probes.folders import Folder, Folders, normalized, read
+from envguard.probes.folders import Folder, Folders, read
 from envguard.probes.importer import Importer, below, project_of
 from envguard.probes.observed import Observed
+from envguard.versions import normalize
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _suffix(origin: str) -> str:
 
 def _claims(name: str, file: str, folder: Folder, candidates: tuple[str, ...]) -> list[Copy]:
     """The distributions of one folder that own the file: candidates and lookalikes first, the others if none does."""
-    plain = normalized(name.partition(".")[0])
+    plain = normalize(name.partition(".")[0])
     near = [*candidates, *(one for one in lookalikes(folder.metadata, plain) if one not in candidates)]
     claims = [copy for copy in _copies(near, (folder,)) if _claims_file(name, file, folder, copy[2], copy[0])]
     if claims:
@@ -174,7 +175,7 @@ def _claims_file(name: str, file: str, folder: Folder, entry: str, distribution:
         listed = read(f"{folder.join(entry)}{os.sep}installed-files.txt", 1 << 26)
         return b"../" + file.encode() in listed
     except OSError:
-        return distribution == normalized(name.replace(".", "-"))
+        return distribution == normalize(name.replace(".", "-"))
 
 
 def _by_project(origin: str, candidates: tuple[str, ...], folders: Folders) -> list[Copy]:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from installed_trees import egg_info, install, module
 
 from envguard.probes.distributions import distributions, leftovers, parse_header, parse_requires_txt
-from envguard.probes.folders import Folders, normalized
+from envguard.probes.folders import Folders
+from envguard.versions import normalize
 
 
 def look(*folders: Path, names: tuple[str, ...] | None = None, details: bool | None = None):
@@ -260,7 +261,7 @@ def test_this_environment_reads_as_the_standard_library_reads_it() -> None:
     ours = distributions(tuple(sys.path), None).value
     seen = set()
     for one in standard():
-        name = normalized(one.metadata["Name"])
+        name = normalize(one.metadata["Name"])
         if name not in seen:
             seen.add(name)
             assert ours[name]["version"] == one.version
@@ -312,4 +313,4 @@ def test_a_requires_txt_keeps_its_conditions() -> None:
 def test_names_are_normalized_as_packaging_does(name: str) -> None:
     import re
 
-    assert normalized(name) == re.sub(r"[-_.]+", "-", name).lower()
+    assert normalize(name) == re.sub(r"[-_.]+", "-", name).lower()
