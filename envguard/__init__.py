@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from envguard.errors import (
         BadInput,
         BadInterpreter,
+        BadModel,
         BadRules,
         BadSnapshot,
         EnvguardError,
@@ -29,6 +30,7 @@ _HOMES = {
         (
             "BadInput",
             "BadInterpreter",
+            "BadModel",
             "BadRules",
             "BadSnapshot",
             "EnvguardError",
@@ -45,6 +47,7 @@ _HOMES = {
 __all__ = [
     "BadInput",
     "BadInterpreter",
+    "BadModel",
     "BadRules",
     "BadSnapshot",
     "Environment",
