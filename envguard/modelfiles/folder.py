@@ -184,7 +184,7 @@ def _part(path: str, name: str, library: object, class_name: str) -> Component |
         raise BadModel(f"{path}: expected the folder {shown(name)} of model_index.json, found none: is all downloaded?")
     host: Host = "transformers" if name.startswith("text_encoder") else "diffusers"
     if library in ("diffusers", "transformers"):
-        host = library  # type: ignore[assignment]
+        host = library
     if "config.json" not in _listed(folder):
         component = _folder(name, host, class_name, folder, {})
         return None if component.weights == "none" else component
