@@ -7,6 +7,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from envguard._version import __version__
     from envguard.errors import (
+        BackendChanged,
         BadInput,
         BadInterpreter,
         BadRules,
@@ -16,17 +17,21 @@ if TYPE_CHECKING:
         RequirementsNotMet,
         SchemeConflict,
         UnknownBackend,
+        UnknownOption,
         UnknownScheme,
     )
-    from envguard.guard import Guarded, available, check, require, snapshot
+    from envguard.guard import available, check, require, snapshot
+    from envguard.guarded import Guarded
     from envguard.model import Environment, Report
 
 _HOMES = {
     "__version__": "_version",
-    **dict.fromkeys(("Guarded", "available", "check", "require", "snapshot"), "guard"),
+    **dict.fromkeys(("available", "check", "require", "snapshot"), "guard"),
+    "Guarded": "guarded",
     **dict.fromkeys(("Environment", "Report"), "model"),
     **dict.fromkeys(
         (
+            "BackendChanged",
             "BadInput",
             "BadInterpreter",
             "BadRules",
@@ -36,6 +41,7 @@ _HOMES = {
             "RequirementsNotMet",
             "SchemeConflict",
             "UnknownBackend",
+            "UnknownOption",
             "UnknownScheme",
         ),
         "errors",
@@ -43,6 +49,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "BackendChanged",
     "BadInput",
     "BadInterpreter",
     "BadRules",
@@ -55,6 +62,7 @@ __all__ = [
     "RequirementsNotMet",
     "SchemeConflict",
     "UnknownBackend",
+    "UnknownOption",
     "UnknownScheme",
     "__version__",
     "available",

@@ -5,7 +5,9 @@ from __future__ import annotations
 from envguard.errors import EnvguardWarning, RequirementsNotMet
 from envguard.evaluate import Evaluator
 from envguard.frozen import replace
+from envguard.guarded import Guarded, guarded
 from envguard.model import DEVICE_KINDS, HOSTS, OPERATIONS, Environment, Report, Request
+from envguard.permits import issue, passes
 from envguard.shipped import load
 from envguard.specs import resolve_host, resolve_spec
 from envguard.wanted import wanted_by
@@ -13,9 +15,10 @@ from envguard.wanted import wanted_by
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from typing import Any, Literal, NoReturn
+    from typing import Any, Literal
 
-    from envguard.model import BackendReport, Operation
+    from envguard.model import BackendReport, Host, Operation
+    from envguard.permits import Permit
     from envguard.probes.interpreter import Interpreter
     from envguard.rulebook import RuleBook
 
@@ -60,6 +63,32 @@ def check_in(
     subject: str | None = None,
 ) -> Report:
     """`check` with the rules given; without an environment, `interpreter()` tells which one to look at."""
+    return examine(
+        book,
+        specs,
+        environment,
+        interpreter,
+        host=host,
+        device=device,
+        operation=operation,
+        ignore=ignore,
+        subject=subject,
+    )[0]
+
+
+def examine(
+    book: RuleBook,
+    specs: Sequence[str],
+    environment: Environment | None,
+    interpreter: Any,
+    *,
+    host: str,
+    device: str,
+    operation: Operation,
+    ignore: Iterable[str] = (),
+    subject: str | None = None,
+) -> tuple[Report, Environment]:
+    """The report, and the environment that it was made from."""
     validate(host, device, operation)
     asked = _resolve(book, tuple(specs))
     looked_at = None
@@ -71,13 +100,14 @@ def check_in(
         for backend, scheme in asked
     ]
     executable = looked_at.executable if looked_at else None
-    return Report(
+    report = Report(
         tuple(reports),
         subject or (executable or "a recorded environment"),
         book.version,
         environment.data.get("taken_at"),
         executable,
     )
+    return report, environment
 
 
 def _resolve(book: RuleBook, specs: tuple[str, ...]) -> tuple[tuple[str, str | None], ...]:
@@ -181,11 +211,7 @@ def available(
 
     Raises UnknownBackend, UnknownScheme or ValueError for arguments that no environment could meet.
     """
-    try:
-        _guarded(spec, host, device, operation, undecided)
-    except RequirementsNotMet:
-        return False
-    return True
+    return passes(_Checks(spec, host, device, operation, undecided).report, undecided)
 
 
 def require(
@@ -198,81 +224,75 @@ def require(
 ) -> Guarded:
     """The guarded backend, once its rules have passed in this environment.
 
-    `undecided="allow"` lets pass what could not be observed; the report records it. A degraded backend passes with one
-    EnvguardWarning.
+    `undecided="allow"` lets pass what could not be observed; the report records it, and it covers the later checks of
+    this guarded backend. A degraded backend passes with one EnvguardWarning.
     Raises RequirementsNotMet (an ImportError, with `.report`), UnknownBackend, UnknownScheme, ValueError.
     """
     try:
         return _passed[spec, host, device, operation, undecided]
     except KeyError:
         pass
-    guarded = _guarded(spec, host, device, operation, undecided)
-    _warn_if_degraded(guarded.report)
-    _passed[spec, host, device, operation, undecided] = guarded
-    return guarded
+    checks = _Checks(spec, host, device, operation, undecided)
+    if not passes(checks.report, undecided):
+        raise RequirementsNotMet(str(checks.report), checks.report)
+    checks.warn_if_degraded(checks.report, stacklevel=3)
+    made = _passed[spec, host, device, operation, undecided] = guarded(checks)
+    return made
 
 
 _passed: dict[tuple[str, str, str, str, str], Guarded] = {}
 
 
-def _guarded(spec: str, host: str, device: str, operation: Operation, undecided: str) -> Guarded:
-    if undecided not in ("block", "allow"):
-        raise ValueError(f"undecided: expected 'block' or 'allow', found {undecided!r}")
-    report = check(spec, host=host, device=device, operation=operation)
-    if report.verdict == "blocked" or (report.verdict == "undecided" and undecided != "allow"):
-        raise RequirementsNotMet(str(report), report)
-    return Guarded(replace(report, undecided=undecided), _SEAL)
+class _Checks:
+    """The checks behind one guarded backend: the report that it was made from, and those before each of its calls."""
 
+    def __init__(self, spec: str, host: str, device: str, operation: Operation, undecided: str) -> None:
+        if undecided not in ("block", "allow"):
+            raise ValueError(f"undecided: expected 'block' or 'allow', found {undecided!r}")
+        self._book = load()
+        self._device = device
+        self._undecided = undecided
+        self._warned: set[str] = set()
+        self._permits: dict[tuple[str | None, Operation, Host], tuple[object, Permit]] = {}
+        self.report = self._look(spec, operation, host)[0]
 
-def _warn_if_degraded(report: Report) -> None:
-    import warnings
+    def scheme(self, name: str) -> str:
+        """The official name of a scheme of the backend. Raises UnknownScheme."""
+        return resolve_spec(self._book, f"{self._backend}:{name}")[1] or name
 
-    lost = [o for b in report.backends for o in b.outcomes if o.status == "unmet" and o.severity != "info"]
-    if lost:
-        text = "; ".join(f"{outcome.rule}: {outcome.message}" for outcome in lost)
-        warnings.warn(f"{report.backends[0].request.backend} runs degraded: {text}", EnvguardWarning, stacklevel=3)
+    def permit(self, scheme: str | None, operation: Operation, host: Host) -> Permit:
+        """The permit for a call, looked for again only where something may have changed. Raises RequirementsNotMet."""
+        from envguard.probes.changes import stamp
 
+        now = stamp()
+        then, permit = self._permits.get((scheme, operation, host), (None, None))
+        if permit is None or then != now:
+            spec = f"{self._backend}:{scheme}" if scheme else self._backend
+            report, environment = self._look(spec, operation, host)
+            permit = issue(report, environment, self._book.backends[self._backend].import_name, self._undecided)
+            self._permits[scheme, operation, host] = now, permit
+            self.warn_if_degraded(report, stacklevel=4)
+        return permit
 
-_SEAL = object()
+    def warn_if_degraded(self, report: Report, stacklevel: int) -> None:
+        """One EnvguardWarning for what is lost, once for each rule."""
+        lost = [o for b in report.backends for o in b.outcomes if o.status == "unmet" and o.severity != "info"]
+        new = [outcome for outcome in lost if outcome.rule not in self._warned]
+        if new:
+            import warnings
 
-
-class Guarded:
-    """A backend whose rules have passed: proof and key in one.
-
-    Only `require` makes one; constructing, copying and pickling it fail, because a copy would prove nothing.
-    """
-
-    __slots__ = ("report",)
-
-    report: Report
-
-    def __init__(self, report: Report, seal: object = None) -> None:
-        if seal is not _SEAL:
-            raise TypeError("a guarded backend is made by envguard.require alone, from a report that passed")
-        object.__setattr__(self, "report", report)
-
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(f"a guarded backend is frozen: cannot assign to {name!r}")
-
-    def __delattr__(self, name: str) -> NoReturn:
-        raise AttributeError(f"a guarded backend is frozen: cannot delete {name!r}")
-
-    def __init_subclass__(cls) -> NoReturn:
-        raise TypeError("a guarded backend cannot be subclassed")
-
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("a guarded backend cannot be copied or pickled: call envguard.require where it is needed")
+            self._warned.update(outcome.rule for outcome in new)
+            text = "; ".join(f"{outcome.rule}: {outcome.message}" for outcome in new)
+            warnings.warn(f"{self._backend} runs degraded: {text}", EnvguardWarning, stacklevel=stacklevel)
 
     @property
-    def backend(self) -> str:
-        """The backend's name."""
+    def _backend(self) -> str:
         return self.report.backends[0].request.backend
 
-    @property
-    def scheme(self) -> str | None:
-        """The scheme that was asked for, the default of quantize and load."""
-        return self.report.backends[0].request.scheme
+    def _look(self, spec: str, operation: Operation, host: str) -> tuple[Report, Environment]:
+        from envguard.probes.interpreter import current
 
-    def __repr__(self) -> str:
-        request = self.report.backends[0].request
-        return f"<guarded {request.backend}{f':{request.scheme}' if request.scheme else ''} ({self.report.verdict})>"
+        report, environment = examine(
+            self._book, (spec,), None, current, host=host, device=self._device, operation=operation
+        )
+        return replace(report, undecided=self._undecided), environment

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn, TypeAlias
 
     from envguard.errors import RequirementsNotMet
-    from envguard.guard import Guarded
+    from envguard.guarded import Guarded
     from envguard.model import Report
 
     Key: TypeAlias = tuple[str, str, str, str]

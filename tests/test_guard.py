@@ -116,8 +116,14 @@ def test_nothing_but_require_makes_a_guarded_backend(here: dict[str, Any]) -> No
 
 def test_an_object_made_without_init_is_no_proof() -> None:
     forged = object.__new__(envguard.Guarded)
-    with pytest.raises(AttributeError):
-        forged.report.ok  # noqa: B018
+    for attempt in (
+        lambda: forged.report,
+        lambda: forged.quantize(object(), "int8"),
+        lambda: forged.load(object, "path"),
+        lambda: forged.save(object(), "path"),
+    ):
+        with pytest.raises(TypeError, match="forged"):
+            attempt()
 
 
 def test_a_second_require_gives_the_same_proof(here: dict[str, Any]) -> None:

@@ -224,13 +224,13 @@ def test_it(): pass
 def test_an_environment_is_looked_at_once_a_request(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[Any] = []
     text = "\n".join(f"@pytest.mark.envguard('torchao')\ndef test_{n}(): pass" for n in range(5))
-    whole = guard.check
+    whole = guard.examine
 
     def count(*args: Any, **kwargs: Any) -> Any:
         looks.append(args)
         return whole(*args, **kwargs)
 
-    monkeypatch.setattr(guard, "check", count)
+    monkeypatch.setattr(guard, "examine", count)
     run(text, data=without(accelerators=[])).assert_outcomes(skipped=5)
     assert len(looks) == 1
     text = """
