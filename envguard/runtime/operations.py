@@ -8,6 +8,7 @@ from envguard.errors import BadInput
 from envguard.runtime import storage
 from envguard.runtime.adapter import adapter_class, adapter_for, all_options, options_of, refuse_unknown
 from envguard.runtime.hosts import empty_model, from_pretrained, quantized_by_host, serializable
+from envguard.runtime.modules import linears
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +28,8 @@ def quantize(permit: Permit, model: torch.nn.Module, options: dict[str, Any]) ->
     how = quantization_of(model)
     if how is not None:
         raise BadInput(f"this {type(model).__name__} is quantized already ({how}): quantize the full-precision model")
+    if next(linears(model, options.get("exclude", ())), None) is None:
+        raise BadInput(f"this {type(model).__name__} has no linear layer to quantize (torch.nn.Linear, not excluded)")
     quantized = adapter_for(permit).quantize(model, scheme, **options)
     setattr(quantized, MARK, {"backend": backend, "scheme": scheme})
     return quantized.eval()
