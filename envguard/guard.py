@@ -8,7 +8,6 @@ from envguard.frozen import replace
 from envguard.model import DEVICE_KINDS, HOSTS, OPERATIONS, Environment, Report, Request
 from envguard.shipped import load
 from envguard.specs import resolve_host, resolve_spec
-from envguard.wanted import wanted_by
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -142,7 +141,7 @@ def look(
 ) -> Environment:
     """Observe what the rules of some requests read, and nothing else."""
     from envguard.probes.folders import Folders
-    from envguard.probes.observe import hosts_in, observe
+    from envguard.probes.observe import hosts_in, observe, wanted_by
 
     folders = Folders(interpreter.path)
     resolved = resolve_host(host, hosts_in(folders) if host == "auto" else Environment({}))

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import sys
 
+from envguard.probes.folders import read
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -67,15 +69,9 @@ def _loads(path: str) -> bool:
 
 def _read(path: str) -> bytes:
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        return read(path, _LARGEST)
     except OSError:
         return b""
-    try:
-        return os.read(descriptor, _LARGEST)
-    except OSError:
-        return b""
-    finally:
-        os.close(descriptor)
 
 
 def in_cache(cache: bytes, name: str) -> list[str]:

@@ -20,8 +20,8 @@ from support import gpu
 from envguard.frozen import replace
 from envguard.guard import check_in, snapshot_of
 from envguard.model import DEVICE_KINDS, HOSTS, OPERATIONS, Environment
+from envguard.probes import Observed
 from envguard.probes.interpreter import Interpreter, current
-from envguard.probes.observed import Observed
 from envguard.shipped import load
 
 BOOK = load()
