@@ -30,6 +30,9 @@ def main() -> NoReturn:
 
     # A process of 20 milliseconds: collecting garbage and taking modules down would be a fifth of it.
     gc.disable()
+    # The folder of the console scripts: on the path of this one, not of the programs that are asked about.
+    if sys.path[:1] == [os.path.dirname(sys.executable)]:
+        del sys.path[0]
     os._exit(run(sys.argv[1:]))
 
 

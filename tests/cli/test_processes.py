@@ -272,3 +272,15 @@ def test_ctrl_c_anywhere_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("envguard.shipped.load", load)
     assert run("check") == Done(130, "", "")
+
+
+@on_posix
+def test_the_folder_of_the_console_script_is_not_on_the_path_that_is_checked(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path], check=True)
+    folder = os.path.realpath(tmp_path / "bin")
+    for name in ("torchao.py", "beside.py"):
+        Path(folder, name).touch()
+    script = Path(folder, "envguard")
+    script.write_text("import sys; import beside; from envguard.cli import main; main()")
+    done = subprocess.run([f"{folder}/python", script, "snapshot"], check=True, capture_output=True, env=ENVIRON)
+    assert json.loads(done.stdout)["import_owners"]["torchao"]["origin"] != f"{folder}/torchao.py"
