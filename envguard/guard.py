@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from envguard.errors import EnvguardWarning, RequirementsNotMet
 from envguard.evaluate import Evaluator
 from envguard.frozen import replace
 from envguard.model import DEVICE_KINDS, HOSTS, OPERATIONS, Environment, Report, Request
@@ -180,6 +179,8 @@ def available(
 
     Raises UnknownBackend, UnknownScheme or ValueError for arguments that no environment could meet.
     """
+    from envguard.errors import RequirementsNotMet
+
     try:
         _guarded(spec, host, device, operation, undecided)
     except RequirementsNotMet:
@@ -219,15 +220,19 @@ def _guarded(spec: str, host: str, device: str, operation: Operation, undecided:
         raise ValueError(f"undecided: expected 'block' or 'allow', found {undecided!r}")
     report = check(spec, host=host, device=device, operation=operation)
     if report.verdict == "blocked" or (report.verdict == "undecided" and undecided != "allow"):
+        from envguard.errors import RequirementsNotMet
+
         raise RequirementsNotMet(str(report), report)
     return Guarded(replace(report, undecided=undecided), _SEAL)
 
 
 def _warn_if_degraded(report: Report) -> None:
-    import warnings
-
     lost = [o for b in report.backends for o in b.outcomes if o.status == "unmet" and o.severity != "info"]
     if lost:
+        import warnings
+
+        from envguard.errors import EnvguardWarning
+
         text = "; ".join(f"{outcome.rule}: {outcome.message}" for outcome in lost)
         warnings.warn(f"{report.backends[0].request.backend} runs degraded: {text}", EnvguardWarning, stacklevel=3)
 
