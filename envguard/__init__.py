@@ -6,7 +6,9 @@ Importing envguard imports nothing else: each public name is found on its first 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from envguard._version import __version__
+    from envguard.checking import check, snapshot
     from envguard.errors import (
+        BackendChanged,
         BadInput,
         BadInterpreter,
         BadModel,
@@ -17,17 +19,22 @@ if TYPE_CHECKING:
         RequirementsNotMet,
         SchemeConflict,
         UnknownBackend,
+        UnknownOption,
         UnknownScheme,
     )
-    from envguard.guard import Guarded, available, check, require, snapshot
+    from envguard.guard import available, require
+    from envguard.guarded import Guarded
     from envguard.model import Environment, Report
 
 _HOMES = {
     "__version__": "_version",
-    **dict.fromkeys(("Guarded", "available", "check", "require", "snapshot"), "guard"),
+    **dict.fromkeys(("check", "snapshot"), "checking"),
+    **dict.fromkeys(("available", "require"), "guard"),
+    "Guarded": "guarded",
     **dict.fromkeys(("Environment", "Report"), "model"),
     **dict.fromkeys(
         (
+            "BackendChanged",
             "BadInput",
             "BadInterpreter",
             "BadModel",
@@ -38,6 +45,7 @@ _HOMES = {
             "RequirementsNotMet",
             "SchemeConflict",
             "UnknownBackend",
+            "UnknownOption",
             "UnknownScheme",
         ),
         "errors",
@@ -45,6 +53,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "BackendChanged",
     "BadInput",
     "BadInterpreter",
     "BadModel",
@@ -58,6 +67,7 @@ __all__ = [
     "RequirementsNotMet",
     "SchemeConflict",
     "UnknownBackend",
+    "UnknownOption",
     "UnknownScheme",
     "__version__",
     "available",

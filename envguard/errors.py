@@ -56,3 +56,11 @@ class RequirementsNotMet(EnvguardError, ImportError):
 
 class EnvguardWarning(UserWarning):
     """A backend runs degraded: what is lost is in the text."""
+
+
+class UnknownOption(EnvguardError, TypeError):
+    """An option that the backend does not have; the text lists those it has."""
+
+
+class BackendChanged(EnvguardError, ImportError):
+    """What was imported is not what was checked, or does not import although its rules passed."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import envguard
-from envguard import guard, shipped
+from envguard import checking, guard, shipped
 from envguard.model import SNAPSHOT_SCHEMA, Environment
 
 FINE: dict[str, Any] = {
@@ -39,7 +39,7 @@ FINE: dict[str, Any] = {
 def here(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The environment that `require` looks at; a test may change it."""
     data = copy.deepcopy(FINE)
-    monkeypatch.setattr(guard, "look", lambda *args, **kwargs: Environment(data))
+    monkeypatch.setattr(checking, "look", lambda *args, **kwargs: Environment(data))
     monkeypatch.setattr(guard, "_passed", {})
     return data
 
@@ -116,8 +116,14 @@ def test_nothing_but_require_makes_a_guarded_backend(here: dict[str, Any]) -> No
 
 def test_an_object_made_without_init_is_no_proof() -> None:
     forged = object.__new__(envguard.Guarded)
-    with pytest.raises(AttributeError):
-        forged.report.ok  # noqa: B018
+    for attempt in (
+        lambda: forged.report,
+        lambda: forged.quantize(object(), "int8"),
+        lambda: forged.load(object, "path"),
+        lambda: forged.save(object(), "path"),
+    ):
+        with pytest.raises(TypeError, match="forged"):
+            attempt()
 
 
 def test_a_second_require_gives_the_same_proof(here: dict[str, Any]) -> None:

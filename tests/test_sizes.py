@@ -115,11 +115,8 @@ def test_weights_of_a_file_that_is_quantized_already() -> None:
     tensors = [Tensor("a", "Q4_K", (4, 256), 576), Tensor("b", "F32", (10,), 40), Tensor("c", "BF16", (10,), 20)]
     assert stored(tensors, "gguf", "diffusers").total == 576 + 20 + 20
     assert stored(tensors, "gguf", "transformers").kept == 2048 + 20 + 20
-    assert stored([Tensor("a", "U8", (8,), 8), Tensor("b", "BF16", (8,), 16)], "bitsandbytes", "diffusers") == (
-        24,
-        8,
-        16,
-    )
+    four = [Tensor("a", "U8", (8,), 8), Tensor("b", "BF16", (8,), 16)]
+    assert stored(four, "bitsandbytes", "diffusers") == sizes.Size(24, 8, 16)
 
 
 SHAPES = st.lists(st.integers(0, 300), max_size=5).map(tuple)
@@ -216,14 +213,11 @@ def test_bitsandbytes(scheme: str) -> None:
     def quantize(model: Any) -> None:
         for name, layer in model.items():
             if isinstance(layer, torch.nn.Linear):
-                bias = layer.bias is not None
+                shape = (layer.in_features, layer.out_features, layer.bias is not None)
                 if scheme == "int8":
-                    made = bitsandbytes.nn.Linear8bitLt(
-                        layer.in_features, layer.out_features, bias, has_fp16_weights=False
-                    )
+                    made = bitsandbytes.nn.Linear8bitLt(*shape, has_fp16_weights=False)
                 else:
-                    kind = {"quant_type": scheme, "compress_statistics": False}
-                    made = bitsandbytes.nn.Linear4bit(layer.in_features, layer.out_features, bias, **kind)
+                    made = bitsandbytes.nn.Linear4bit(*shape, quant_type=scheme, compress_statistics=False)
                 made.load_state_dict(layer.state_dict())
                 model[name] = made.to(torch.bfloat16).to("cpu")
                 model[name].weight = model[name].weight.to("cpu")

@@ -1,0 +1,1 @@
+"""A model on disk against the rules and the memory of this machine."""

@@ -1,0 +1,79 @@
+"""Quantize, load and save, the same for every backend."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from envguard.errors import BadInput
+from envguard.runtime import storage
+from envguard.runtime.adapter import adapter_class, adapter_for, all_options, options_of, refuse_unknown
+from envguard.runtime.hosts import empty_model, from_pretrained, quantized_by_host, serializable
+from envguard.runtime.modules import linears
+
+if TYPE_CHECKING:
+    import torch
+
+    from envguard.permits import Permit
+
+MARK = "envguard_quantized"  # the attribute in which a model that was quantized in memory remembers how
+
+
+def quantize(permit: Permit, model: torch.nn.Module, options: dict[str, Any]) -> torch.nn.Module:
+    """The model, quantized on the permit's device, in eval mode.
+
+    Raises UnknownOption for an option that the backend does not have, BadInput for what is no full-precision module.
+    """
+    backend, scheme = permit.request.backend, permit.scheme
+    refuse_unknown(backend, "quantize", options, options_of(adapter_class(backend).quantize))
+    how = quantization_of(model)
+    if how is not None:
+        raise BadInput(f"this {type(model).__name__} is quantized already ({how}): quantize the full-precision model")
+    if next(linears(model, options.get("exclude", ())), None) is None:
+        raise BadInput(f"this {type(model).__name__} has no linear layer to quantize (torch.nn.Linear, not excluded)")
+    quantized = adapter_for(permit).quantize(model, scheme, **options)
+    setattr(quantized, MARK, {"backend": backend, "scheme": scheme})
+    return quantized.eval()
+
+
+def load(permit: Permit, cls: Any, path: str, quantized: bool, arguments: dict[str, Any]) -> torch.nn.Module:
+    """A host's model from a folder or hub id: as it is where it is `quantized`, else quantized on the way.
+
+    `arguments` are the backend's options and those of `from_pretrained`. Raises UnknownOption, BadInput.
+    """
+    backend, scheme = permit.request.backend, permit.scheme
+    own = options_of(adapter_class(backend).host_config)
+    options = {name: arguments.pop(name) for name in tuple(arguments) if name in own or name in all_options()}
+    refuse_unknown(backend, "load", options, () if quantized else own)
+    adapter = adapter_for(permit)
+    config = None if quantized else adapter.host_config(scheme, **options)
+    return from_pretrained(adapter, cls, path, config, arguments).eval()
+
+
+def load_saved(permit: Permit, cls: Any, path: str, description: dict[str, Any]) -> torch.nn.Module:
+    """A model from a folder of our own; `cls` is its class, or a callable that makes one of the same architecture."""
+    model = storage.load(adapter_for(permit), lambda: empty_model(cls, path), path, description)
+    setattr(model, MARK, {"backend": description["backend"], "scheme": description["scheme"]})
+    return model
+
+
+def save(permit: Permit, model: torch.nn.Module, path: str) -> None:
+    """Write a quantized model to a folder: in the host's own form where it has one, else in ours."""
+    adapter = adapter_for(permit)
+    if quantized_by_host(model) is not None and serializable(model):
+        _save_with_host(model, path)
+    else:
+        storage.save(adapter, model, permit.scheme, path)
+
+
+def _save_with_host(model: Any, path: str) -> None:
+    """The host's own `save_pretrained`, into a folder that is whole or not there."""
+    from envguard.runtime.folders import written_folder
+
+    with written_folder(path, last="config.json") as folder:
+        model.save_pretrained(folder)
+
+
+def quantization_of(model: Any) -> dict[str, str] | None:
+    """Backend and scheme of a model that `quantize` or a host quantized; None for full precision."""
+    mark: dict[str, str] | None = getattr(model, MARK, None)
+    return mark

@@ -1,0 +1,128 @@
+"""Our own folder for a quantized model, where the host has none: tensors, a JSON description, the model's own config.
+
+envguard.json        schema envguard.quantized/1: backend, scheme, layout, versions; written last
+model.safetensors    the tensors, or model.pt where they are tensor subclasses (read with weights_only=True alone)
+config.json          the model's own configuration, where its library has one
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from envguard.errors import BadInput
+from envguard.runtime.adapter import Stored
+from envguard.runtime.folders import written_folder
+from envguard.runtime.modules import shapes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from envguard.runtime.adapter import Adapter
+
+SCHEMA = "envguard.quantized/1"
+DESCRIPTION = "envguard.json"
+SAFETENSORS = "model.safetensors"
+TORCH_FILE = "model.pt"
+
+
+def save(adapter: Adapter, model: torch.nn.Module, scheme: str, path: str) -> None:
+    """Write a quantized model to a folder. Raises BadInput where it cannot be written to."""
+    stored = adapter.store(model)
+    tensors, shared = _split_shared(stored.tensors)
+    description = {
+        "schema": SCHEMA,
+        "backend": adapter.permit.request.backend,
+        "scheme": scheme,
+        "versions": {adapter.permit.request.backend: adapter.permit.version, "torch": torch.__version__},
+        "linears": shapes(model),
+        "layout": stored.layout,
+        "shared": shared,
+        "plain": stored.plain,
+    }
+    with written_folder(path, last=DESCRIPTION) as folder:
+        _save_config(model, folder)
+        if stored.plain:
+            from safetensors.torch import save_file
+
+            save_file(tensors, os.path.join(folder, SAFETENSORS), metadata={"format": "pt"})
+        else:
+            torch.save(tensors, os.path.join(folder, TORCH_FILE))
+        with open(os.path.join(folder, DESCRIPTION), "w", encoding="utf-8") as file:
+            json.dump(description, file, indent=1)
+
+
+def load(
+    adapter: Adapter, make: Callable[[], torch.nn.Module], path: str, description: dict[str, Any]
+) -> torch.nn.Module:
+    """The model of such a folder; `make` gives one of the same architecture, whose weights do not count.
+
+    Raises BadInput where the folder's files are not what its description says.
+    """
+    file = os.path.join(path, SAFETENSORS if description["plain"] else TORCH_FILE)
+    try:
+        if description["plain"]:
+            from safetensors.torch import load_file
+
+            tensors = {
+                name: tensor.clone() for name, tensor in load_file(file).items()
+            }  # aligned; kernels crash on less
+        else:
+            tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except OSError as error:
+        raise BadInput(f"cannot read {file}: {error.strerror or error}") from None
+    for alias, name in description["shared"].items():
+        tensors[alias] = tensors[name]
+    from accelerate import init_empty_weights
+
+    with init_empty_weights():
+        model = make()
+    if shapes(model) != description["linears"]:
+        raise BadInput(f"{path} holds another model than this {type(model).__name__}: its linear layers differ")
+    restored = adapter.restore(
+        model, description["scheme"], Stored(tensors, description["layout"], description["plain"])
+    )
+    _share(restored, description["shared"])
+    return restored.eval()
+
+
+def _save_config(model: torch.nn.Module, folder: str) -> None:
+    """The model's own config.json: diffusers' models write it themselves, transformers' have an object that does."""
+    config: Any = model
+    if hasattr(config, "save_config"):
+        config.save_config(folder)
+    elif hasattr(getattr(config, "config", None), "save_pretrained"):
+        config.config.save_pretrained(folder)
+
+
+def _split_shared(tensors: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Each tensor once, on the CPU and contiguous, and the further names under which it is known (tied weights)."""
+    first: dict[int, str] = {}
+    kept: dict[str, torch.Tensor] = {}
+    shared: dict[str, str] = {}
+    for name, tensor in tensors.items():
+        known = first.setdefault(id(tensor), name) if tensor.numel() == 0 else _first(first, tensor, name)
+        if known != name and tensors[known].shape == tensor.shape:
+            shared[name] = known
+        else:
+            kept[name] = tensor.detach().to("cpu").contiguous()
+    return kept, shared
+
+
+def _first(first: dict[int, str], tensor: torch.Tensor, name: str) -> str:
+    try:
+        place = tensor.data_ptr()
+    except RuntimeError:  # a subclass without storage of its own
+        place = id(tensor)
+    return first.setdefault(place, name)
+
+
+def _share(model: torch.nn.Module, shared: dict[str, str]) -> None:
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for alias, name in shared.items():
+        parent, _, last = alias.rpartition(".")
+        if name in parameters and alias in parameters:
+            setattr(model.get_submodule(parent), last, parameters[name])
