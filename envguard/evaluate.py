@@ -36,6 +36,7 @@ from envguard.rule import (
     SystemNeed,
     TorchBuildNeed,
     VisibleNeed,
+    WeightsNeed,
 )
 from envguard.versions import satisfies
 
@@ -79,6 +80,7 @@ _ABOUT_THE_MACHINE = (
     RunsOnNeed,
     SystemNeed,
     VisibleNeed,
+    WeightsNeed,
 )
 
 

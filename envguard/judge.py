@@ -29,6 +29,7 @@ from envguard.rule import (
     TorchBuildNeed,
     VariableNeed,
     VisibleNeed,
+    WeightsNeed,
 )
 from envguard.versions import declared, key, satisfies
 
@@ -177,6 +178,8 @@ def examine(  # noqa: RET503 - `_no_judge` never returns
         case SchemeNeed():
             schemes = need.schemes
             return _asked(f"one of {', '.join(schemes)}", request.scheme in schemes, f"scheme {request.scheme}")
+        case WeightsNeed():
+            return _weights(need, request)
         case AcceleratorNeed():
             return _accelerator(need, request)
         case CapabilityNeed():
@@ -215,6 +218,13 @@ def _no_judge(need: NoReturn) -> NoReturn:
 def _asked(needed: str, met: bool, found: str) -> tuple[Reader, Judge]:
     finding = Finding("met" if met else "unmet", needed, found)
     return (lambda subject: None), (lambda facts: finding)
+
+
+def _weights(need: WeightsNeed, request: Request) -> tuple[Reader, Judge]:
+    if request.weights is None:  # no model was named
+        return (lambda subject: None), (lambda facts: None)
+    fits = request.weights in need.forms
+    return _asked(f"weights stored as {' or '.join(need.forms)}", fits, f"{request.weights} weights")
 
 
 def _runs_on(need: RunsOnNeed, request: Request) -> tuple[Reader, Judge]:
