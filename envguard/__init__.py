@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         BackendChanged,
         BadInput,
         BadInterpreter,
+        BadModel,
         BadRules,
         BadSnapshot,
         EnvguardError,
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
         UnknownOption,
         UnknownScheme,
     )
-    from envguard.guard import available, require
+    from envguard.guard import available, load, pipeline_config, require
     from envguard.guarded import Guarded
     from envguard.model import Environment, Report
 
 _HOMES = {
     "__version__": "_version",
     **dict.fromkeys(("check", "snapshot"), "checking"),
-    **dict.fromkeys(("available", "require"), "guard"),
+    **dict.fromkeys(("available", "load", "pipeline_config", "require"), "guard"),
     "Guarded": "guarded",
     **dict.fromkeys(("Environment", "Report"), "model"),
     **dict.fromkeys(
@@ -36,6 +37,7 @@ _HOMES = {
             "BackendChanged",
             "BadInput",
             "BadInterpreter",
+            "BadModel",
             "BadRules",
             "BadSnapshot",
             "EnvguardError",
@@ -54,6 +56,7 @@ __all__ = [
     "BackendChanged",
     "BadInput",
     "BadInterpreter",
+    "BadModel",
     "BadRules",
     "BadSnapshot",
     "Environment",
@@ -69,6 +72,8 @@ __all__ = [
     "__version__",
     "available",
     "check",
+    "load",
+    "pipeline_config",
     "require",
     "snapshot",
 ]
