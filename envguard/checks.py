@@ -1,0 +1,177 @@
+"""What was asked -> a Report: specs are resolved, the facts that their rules read observed, and the rules applied.
+
+All that a command line's check needs of the rooms below; `guard.py` makes the public functions of it.
+"""
+
+from __future__ import annotations
+
+from envguard.evaluate import Evaluator
+from envguard.model import DEVICE_KINDS, HOSTS, OPERATIONS, Environment, Report, Request
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    from envguard.model import BackendReport, Operation
+    from envguard.probes.interpreter import Interpreter
+    from envguard.rulebook import RuleBook
+
+
+def check_in(
+    book: RuleBook,
+    specs: Sequence[str],
+    environment: Environment | None,
+    interpreter: Any,
+    *,
+    host: str,
+    device: str,
+    operation: Operation,
+    ignore: Iterable[str] = (),
+    subject: str | None = None,
+) -> Report:
+    """The report of a check by the rules given; without an environment, `interpreter()` tells which to look at."""
+    validate(host, device, operation)
+    asked = _resolve(book, tuple(specs))
+    looked_at = None
+    if environment is None:
+        looked_at = interpreter()
+        environment = look(book, asked, looked_at, host=host, device=device, operation=operation)
+    reports = [
+        report_on(book, environment, backend, scheme, host=host, device=device, operation=operation, ignore=ignore)
+        for backend, scheme in asked
+    ]
+    executable = looked_at.executable if looked_at else None
+    return Report(
+        tuple(reports),
+        subject or (executable or "a recorded environment"),
+        book.version,
+        environment.data.get("taken_at"),
+        executable,
+    )
+
+
+def _resolve(book: RuleBook, specs: tuple[str, ...]) -> tuple[tuple[str, str | None], ...]:
+    """Backend and scheme of each spec, of all backends where there is none; worked out once for many environments."""
+    asked = "specs", specs
+    if asked not in book.remembered:
+        book.remember(asked, tuple([resolve_spec(book, spec) for spec in (specs or book.backends)]))
+    resolved: tuple[tuple[str, str | None], ...] = book.remembered[asked]
+    return resolved
+
+
+def validate(host: str, device: str, operation: str) -> None:
+    """Raises ValueError, in one line, for a host, device or operation that does not exist."""
+    if host not in HOSTS:
+        raise ValueError(f"unknown host {host!r}: expected one of {', '.join(HOSTS)}")
+    if operation not in OPERATIONS:
+        raise ValueError(f"unknown operation {operation!r}: expected one of {', '.join(OPERATIONS)}")
+    kind, colon, index = device.partition(":")
+    numbered = kind in ("cuda", "rocm", "xpu") and index.isascii() and index.isdigit() and len(index) < 6
+    if kind not in DEVICE_KINDS or (colon and not numbered):
+        raise ValueError(
+            f"unknown device {device!r}: expected one of {', '.join(DEVICE_KINDS)}, or an index as in cuda:0"
+        )
+
+
+_evaluators: dict[tuple[RuleBook, Request], Evaluator] = {}
+
+
+def evaluator(book: RuleBook, request: Request) -> Evaluator:
+    """The evaluator of a request, made once a process."""
+    try:
+        return _evaluators[book, request]
+    except KeyError:
+        made = _evaluators[book, request] = Evaluator(book, request)
+        return made
+
+
+def report_on(
+    book: RuleBook,
+    environment: Environment,
+    backend: str,
+    scheme: str | None,
+    *,
+    host: str,
+    device: str,
+    operation: Operation,
+    ignore: Iterable[str] = (),
+) -> BackendReport:
+    """One backend's report for a recorded environment."""
+    request = Request(backend, scheme, operation, resolve_host(host, environment), device)
+    return evaluator(book, request).evaluate(environment, ignore=frozenset(ignore))
+
+
+def look(
+    book: RuleBook,
+    asked: Iterable[tuple[str, str | None]],
+    interpreter: Interpreter,
+    *,
+    host: str,
+    device: str,
+    operation: Operation,
+) -> Environment:
+    """Observe what the rules of some requests read, and nothing else."""
+    from envguard.probes.folders import Folders
+    from envguard.probes.observe import hosts_in, observe, wanted_by
+
+    folders = Folders(interpreter.path)
+    resolved = resolve_host(host, hosts_in(folders) if host == "auto" else Environment({}))
+    rules = [
+        rule
+        for backend, scheme in asked
+        for rule in evaluator(book, Request(backend, scheme, operation, resolved, device)).rules
+    ]
+    return observe(wanted_by(rules), interpreter, folders)
+
+
+def resolve_host(host: str, environment: Environment) -> Any:
+    """`auto` is diffusers if installed, else transformers, else diffusers."""
+    if host != "auto":
+        return host
+    if environment.distribution("diffusers") is None and isinstance(environment.distribution("transformers"), dict):
+        return "transformers"
+    return "diffusers"
+
+
+def resolve_spec(book: RuleBook, spec: str) -> tuple[str, str | None]:
+    """Backend and scheme of a spec, by name or alias; `-`, `_` and case do not matter.
+
+    Raises UnknownBackend or UnknownScheme, which list the near names.
+    """
+    name, colon, scheme = spec.partition(":")
+    backend = next(
+        (b for b in book.backends.values() if _plain(name) in map(_plain, (b.name, *b.aliases, b.distribution))), None
+    )
+    if backend is None:
+        from envguard.errors import UnknownBackend
+
+        known = sorted({alias for b in book.backends.values() for alias in (b.name, *b.aliases)})
+        raise UnknownBackend(f"unknown backend {name!r}{near(name, known)}; known are {', '.join(book.backends)}")
+    if not colon:
+        return backend.name, None
+    schemes = {**backend.schemes, **backend.load_schemes}
+    for official, aliases in schemes.items():
+        if _plain(scheme) in map(_plain, (official, *aliases)):
+            return backend.name, official
+    from envguard.errors import UnknownScheme
+
+    known = [each for official, aliases in schemes.items() for each in (official, *aliases)]
+    raise UnknownScheme(
+        f"unknown scheme {scheme!r} of {backend.name}{near(scheme, known)}; known are {', '.join(backend.schemes)}"
+    )
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
+def near(name: str, known: Sequence[str]) -> str:
+    """A question after the near names, for a name that is close to known ones; else nothing."""
+    if len(name) > 100:  # is near to none of them, and to find that out takes seconds for 10 MB
+        return ""
+    from difflib import get_close_matches
+
+    by_plain = {_plain(each): each for each in known}
+    near = [by_plain[each] for each in get_close_matches(_plain(name), list(by_plain), n=3)]
+    return f", did you mean {' or '.join(near)}?" if near else ""
