@@ -5,12 +5,11 @@ Nothing of the model is loaded: its configurations and the headers of its files 
 
 from __future__ import annotations
 
-from envguard.checking import evaluator, validate
+from envguard.checks import evaluator, resolve_spec, validate
 from envguard.errors import BadInput
 from envguard.frozen import Frozen
 from envguard.model import Environment, Report, Request, Unreadable, worst
 from envguard.shipped import load
-from envguard.specs import resolve_spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

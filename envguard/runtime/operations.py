@@ -31,8 +31,7 @@ def quantize(permit: Permit, model: torch.nn.Module, options: dict[str, Any]) ->
     if next(linears(model, options.get("exclude", ())), None) is None:
         raise BadInput(f"this {type(model).__name__} has no linear layer to quantize (torch.nn.Linear, not excluded)")
     quantized = adapter_for(permit).quantize(model, scheme, **options)
-    setattr(quantized, MARK, {"backend": backend, "scheme": scheme})
-    return quantized.eval()
+    return _marked(quantized, backend, scheme)
 
 
 def load(permit: Permit, cls: Any, path: str, quantized: bool, arguments: dict[str, Any]) -> torch.nn.Module:
@@ -46,14 +45,27 @@ def load(permit: Permit, cls: Any, path: str, quantized: bool, arguments: dict[s
     refuse_unknown(backend, "load", options, () if quantized else own)
     adapter = adapter_for(permit)
     config = None if quantized else adapter.host_config(scheme, **options)
-    return from_pretrained(adapter, cls, path, config, arguments).eval()
+    return _marked(from_pretrained(adapter, cls, path, config, arguments), backend, scheme)
 
 
-def load_saved(permit: Permit, cls: Any, path: str, description: dict[str, Any]) -> torch.nn.Module:
-    """A model from a folder of our own; `cls` is its class, or a callable that makes one of the same architecture."""
+def host_config(permit: Permit, options: dict[str, Any]) -> Any:
+    """The quantization_config of the permit's host. Raises UnknownOption."""
+    refuse_unknown(
+        permit.request.backend, "load", options, options_of(adapter_class(permit.request.backend).host_config)
+    )
+    return adapter_for(permit).host_config(permit.scheme, **options)
+
+
+def load_saved(
+    permit: Permit, cls: Any, path: str, description: dict[str, Any], arguments: dict[str, Any]
+) -> torch.nn.Module:
+    """A model from a folder of our own; `cls` is its class, or a callable that makes one of the same architecture.
+
+    Raises UnknownOption for any argument: the folder holds all that there is to say.
+    """
+    refuse_unknown(permit.request.backend, "load what envguard saved", arguments, ())
     model = storage.load(adapter_for(permit), lambda: empty_model(cls, path), path, description)
-    setattr(model, MARK, {"backend": description["backend"], "scheme": description["scheme"]})
-    return model
+    return _marked(model, description["backend"], description["scheme"])
 
 
 def save(permit: Permit, model: torch.nn.Module, path: str) -> None:
@@ -77,3 +89,8 @@ def quantization_of(model: Any) -> dict[str, str] | None:
     """Backend and scheme of a model that `quantize` or a host quantized; None for full precision."""
     mark: dict[str, str] | None = getattr(model, MARK, None)
     return mark
+
+
+def _marked(model: torch.nn.Module, backend: str, scheme: str) -> torch.nn.Module:
+    setattr(model, MARK, {"backend": backend, "scheme": scheme})
+    return model.eval()

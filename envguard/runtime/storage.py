@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from envguard.runtime.adapter import Adapter
 
-SCHEMA = "envguard.quantized/1"
 DESCRIPTION = "envguard.json"
+SCHEMA = "envguard.quantized/1"
 SAFETENSORS = "model.safetensors"
 TORCH_FILE = "model.pt"
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import envguard
-from envguard import checking, guard, permits, shipped
+from envguard import checks, guard, permits, shipped
 from envguard.model import SNAPSHOT_SCHEMA, Environment
 from envguard.probes import changes
 
@@ -54,7 +54,7 @@ class Barrier(importlib.abc.MetaPathFinder):
 def here(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The environment that checks look at, which a test may change at any time; backends cannot be imported."""
     data = copy.deepcopy(FINE)
-    monkeypatch.setattr(checking, "look", lambda *args, **kwargs: Environment(copy.deepcopy(data)))
+    monkeypatch.setattr(checks, "look", lambda *args, **kwargs: Environment(copy.deepcopy(data)))
     monkeypatch.setattr(guard, "_passed", {})
     monkeypatch.setattr(changes, "stamp", object)  # something may have changed, every time
     for name in list(sys.modules):
@@ -131,18 +131,29 @@ def test_nothing_is_imported_or_written_unless_the_rules_of_the_call_pass(
         for outcome in report.backends[0].outcomes:
             if outcome.status == "unmet" and outcome.severity == "error":
                 assert outcome.rule in str(raised.value)
-    assert not list(tmp_path.iterdir())
+    assert [file.name for file in tmp_path.iterdir()] in ([], ["full"])
 
 
 def run(backend: Any, doing: str, scheme: str, folder: Path) -> None:
     if doing == "quantize":
         backend.quantize(torch.nn.Linear(4, 4), scheme)
     elif doing == "load":
-        backend.load(fake_diffusers_class(), str(folder / "model"), scheme)
+        backend.load(fake_diffusers_class(), str(full_precision(folder)), scheme)
     else:
         model = torch.nn.Linear(4, 4)
         model.envguard_quantized = {"backend": "torchao", "scheme": scheme}  # type: ignore[assignment]
         backend.save(model, str(folder / "model"))
+
+
+def full_precision(folder: Path) -> Path:
+    """A diffusers model of one tensor, as far as its files say."""
+    (folder / "full").mkdir(exist_ok=True)
+    (folder / "full" / "config.json").write_text('{"_class_name": "Model", "_diffusers_version": "0.42.1"}')
+    header = b'{"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    (folder / "full" / "diffusion_pytorch_model.safetensors").write_bytes(
+        len(header).to_bytes(8, "little") + header + bytes(4)
+    )
+    return folder / "full"
 
 
 def fake_diffusers_class() -> type:
@@ -157,7 +168,7 @@ def test_require_itself_imports_nothing(here: dict[str, Any]) -> None:
 
 
 def test_a_permit_is_issued_for_a_passing_report_alone(here: dict[str, Any]) -> None:
-    blocked, environment = checking.examine(
+    blocked, environment = checks.examine(
         shipped.load(), ("torchao",), Environment(FINE), None, host="none", device="cuda", operation="quantize"
     )
     with pytest.raises(envguard.RequirementsNotMet):
@@ -177,7 +188,7 @@ def test_an_adapter_takes_no_permit_that_was_not_issued() -> None:
 
 
 def test_a_permit_cannot_be_changed_or_copied(here: dict[str, Any]) -> None:
-    report, environment = checking.examine(
+    report, environment = checks.examine(
         shipped.load(), ("torchao",), Environment(FINE), None, host="none", device="cpu", operation="quantize"
     )
     permit = permits.issue(report, environment, "torchao", "block")
