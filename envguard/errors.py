@@ -23,6 +23,10 @@ class BadRules(BadInput):
     """A rules file that the loader refuses; the text names file, key and what was expected."""
 
 
+class BadModel(BadInput):
+    """A model file or folder that does not hold to its format; the text names file, place, expected and found."""
+
+
 class BadInterpreter(BadInput):
     """The interpreter to inspect does not exist, does not start or is not a Python that envguard can read."""
 
