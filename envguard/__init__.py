@@ -6,6 +6,7 @@ Importing envguard imports nothing else: each public name is found on its first 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from envguard._version import __version__
+    from envguard.checking import check, snapshot
     from envguard.errors import (
         BackendChanged,
         BadInput,
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
         UnknownOption,
         UnknownScheme,
     )
-    from envguard.guard import available, check, require, snapshot
+    from envguard.guard import available, load, pipeline_config, require
     from envguard.guarded import Guarded
     from envguard.model import Environment, Report
 
 _HOMES = {
     "__version__": "_version",
-    **dict.fromkeys(("available", "check", "require", "snapshot"), "guard"),
+    **dict.fromkeys(("check", "snapshot"), "checking"),
+    **dict.fromkeys(("available", "load", "pipeline_config", "require"), "guard"),
     "Guarded": "guarded",
     **dict.fromkeys(("Environment", "Report"), "model"),
     **dict.fromkeys(
@@ -70,6 +72,8 @@ __all__ = [
     "__version__",
     "available",
     "check",
+    "load",
+    "pipeline_config",
     "require",
     "snapshot",
 ]

@@ -1,12 +1,12 @@
-"""The command line's door: reads arguments, calls the rooms, prints, and exits with the documented status."""
+"""The command line's door: reads arguments, calls the rooms, prints, and exits with the documented status.
+
+It imports the other rooms only when it runs: `main` settles first what would slow that down.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-
-from envguard.arguments import quick
-from envguard.errors import EnvguardError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from envguard.arguments import CheckArguments
+    from envguard.errors import BadInput
     from envguard.model import Environment, Report
     from envguard.rulebook import RuleBook
     from envguard.subjects import Subject
@@ -29,6 +30,9 @@ def main() -> NoReturn:
 
     # A process of 20 milliseconds: collecting garbage and taking modules down would be a fifth of it.
     gc.disable()
+    # The folder of the console scripts: on the path of this one, not of the programs that are asked about.
+    if sys.path[:1] == [os.path.dirname(sys.executable)]:
+        del sys.path[0]
     os._exit(run(sys.argv[1:]))
 
 
@@ -40,13 +44,10 @@ def run(words: list[str]) -> int:
             status = _run(words)
         except KeyboardInterrupt:
             status = INTERRUPTED
-        except EnvguardError as error:
-            _complain(str(error))
-            status = BAD_INPUT
         except Exception as error:  # the last line of defence: no traceback reaches a user
             if _is_of_a_stream(error):
                 raise
-            status = _fault(error)
+            status = _failed(error)
         sys.stdout.flush()  # what was judged before an error came is told too
         return status
     except KeyboardInterrupt:  # the second one, or nobody reads what is flushed
@@ -76,6 +77,12 @@ def _replace_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
 
 
+def _bad(text: str) -> BadInput:
+    from envguard.errors import BadInput
+
+    return BadInput(text)
+
+
 def _complain(text: str) -> None:
     from envguard.output.escape import error_line
 
@@ -88,6 +95,15 @@ def _tell(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
     except OSError:
         pass
+
+
+def _failed(error: Exception) -> int:
+    from envguard.errors import EnvguardError
+
+    if not isinstance(error, EnvguardError):
+        return _fault(error)
+    _complain(str(error))
+    return BAD_INPUT
 
 
 def _fault(error: Exception) -> int:
@@ -107,10 +123,11 @@ def _fault(error: Exception) -> int:
 
 
 def _run(words: list[str]) -> int:
+    from envguard.arguments import check_arguments, parser, quick
+
     arguments = quick(words)
     if arguments is not None:
         return _check(arguments)
-    from envguard.arguments import check_arguments, parser
 
     definition = parser()
     try:
@@ -141,31 +158,30 @@ def _version() -> int:
 
 
 def _check(arguments: CheckArguments) -> int:
-    from envguard.errors import BadInput
-    from envguard.guard import validate
+    from envguard.checking import validate
     from envguard.shipped import load
     from envguard.specs import near, resolve_spec
 
     if arguments.snapshot and arguments.python is not None:
-        raise BadInput("--python and --snapshot name two different things to look at: give one of them")
+        raise _bad("--python and --snapshot name two different things to look at: give one of them")
     try:
         validate(arguments.host, arguments.device, arguments.operation)
     except ValueError as error:
-        raise BadInput(str(error)) from None
+        raise _bad(str(error)) from None
     book = load()
     for spec in arguments.backend:
         resolve_spec(book, spec)
     unknown = [rule for rule in arguments.ignore if rule not in book.ids()]
     if unknown:
         question = near(unknown[0], book.ids())
-        raise BadInput(f"--ignore: no rule has the id {unknown[0]!r}{question} (envguard rules lists them)")
+        raise _bad(f"--ignore: no rule has the id {unknown[0]!r}{question} (envguard rules lists them)")
     if not arguments.snapshot:
         return _emit(_live(arguments, book), arguments)
     return _check_snapshots(arguments, book)
 
 
 def _live(arguments: CheckArguments, book: RuleBook) -> Report:
-    from envguard.guard import check_in
+    from envguard.checking import check_in
     from envguard.probes.interpreter import ask, current
 
     other = arguments.python
@@ -183,7 +199,6 @@ def _live(arguments: CheckArguments, book: RuleBook) -> Report:
 
 def _check_snapshots(arguments: CheckArguments, book: RuleBook) -> int:
     """Judge recorded environments, one at a time: a stream of any length takes no more memory than its longest line."""
-    from envguard.errors import BadInput
     from envguard.subjects import subjects
 
     found = subjects(arguments.snapshot)
@@ -199,22 +214,20 @@ def _check_snapshots(arguments: CheckArguments, book: RuleBook) -> int:
             between = "\n" if arguments.format == "text" else ""
         status = new if status is None else severest(status, new)
     if status is None:
-        raise BadInput(f"{', '.join(arguments.snapshot)}: no snapshot in it")
+        raise _bad(f"{', '.join(arguments.snapshot)}: no snapshot in it")
     return status
 
 
 def _single(found: Iterator[Subject]) -> list[Subject]:
     """The subject of --format json. Raises BadInput where there are several."""
-    from envguard.errors import BadInput
-
     first, second = next(found, None), next(found, None)
     if second is not None:
-        raise BadInput("--format json takes one subject: use --format jsonl for several")
+        raise _bad("--format json takes one subject: use --format jsonl for several")
     return [] if first is None else [first]
 
 
 def _recorded(environment: Environment, name: str, arguments: CheckArguments, book: RuleBook) -> Report:
-    from envguard.guard import check_in
+    from envguard.checking import check_in
 
     return check_in(
         book,
@@ -272,7 +285,7 @@ def severest(*statuses: int) -> int:
 
 
 def _snapshot(parsed: argparse.Namespace) -> int:
-    from envguard.guard import snapshot_of
+    from envguard.checking import snapshot_of
     from envguard.probes.interpreter import ask, current
     from envguard.subjects import write_snapshot
 
@@ -285,7 +298,6 @@ def _snapshot(parsed: argparse.Namespace) -> int:
 
 
 def _explain(rule_id: str) -> int:
-    from envguard.errors import BadInput
     from envguard.output.explain import explain
     from envguard.shipped import load
     from envguard.specs import near
@@ -293,7 +305,7 @@ def _explain(rule_id: str) -> int:
     book = load()
     rows = book.rows(rule_id)
     if not rows:
-        raise BadInput(f"no rule has the id {rule_id!r}{near(rule_id, book.ids())} (envguard rules lists them)")
+        raise _bad(f"no rule has the id {rule_id!r}{near(rule_id, book.ids())} (envguard rules lists them)")
     print(explain(rows, encoding=sys.stdout.encoding))
     return FINE
 

@@ -1,202 +1,24 @@
-"""Joins the rooms: check, available, require, snapshot. The only maker of guarded backends."""
+"""The doors to the runtime: available and require. The only maker of guarded backends."""
 
 from __future__ import annotations
 
-from envguard.errors import EnvguardWarning, RequirementsNotMet
-from envguard.evaluate import Evaluator
+from envguard.callchecks import CallChecks
+from envguard.errors import BadInput, RequirementsNotMet, UnknownScheme
 from envguard.frozen import replace
 from envguard.guarded import Guarded, guarded
-from envguard.model import DEVICE_KINDS, HOSTS, OPERATIONS, Environment, Report, Request
-from envguard.permits import issue, passes
-from envguard.shipped import load
-from envguard.specs import resolve_host, resolve_spec
-from envguard.wanted import wanted_by
+from envguard.permits import passes
+from envguard.specs import resolve_spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from typing import Any, Literal
+    from collections.abc import Mapping
+    from typing import Any, Literal, TypeAlias
 
-    from envguard.model import BackendReport, Host, Operation
+    from envguard.model import Operation
     from envguard.permits import Permit
-    from envguard.probes.interpreter import Interpreter
-    from envguard.rulebook import RuleBook
 
-
-def check(
-    *specs: str,
-    host: str = "auto",
-    device: str = "auto",
-    operation: Operation = "quantize",
-    environment: Environment | None = None,
-    ignore: Iterable[str] = (),
-) -> Report:
-    """What the rules say about some backends here, or in a recorded environment.
-
-    `specs` are `backend` or `backend:scheme` ("bnb:nf4"); none means all backends. `host` is the library in which the
-    backend runs (auto, diffusers, transformers, none), `device` is auto, cuda, cuda:N, rocm, xpu, mps or cpu,
-    `operation` is quantize, load or save. `ignore` holds ids of rules that do not decide. Never imports torch or a
-    backend.
-
-    Raises UnknownBackend or UnknownScheme for a bad spec, ValueError for a bad host, device or operation, or for an id
-    to ignore that no rule has.
-    """
-    from envguard.probes.interpreter import current
-
-    ignore = tuple(ignore)
-    unknown = [rule for rule in ignore if rule not in load().ids()]
-    if unknown:
-        raise ValueError(f"ignore: no rule has the id {unknown[0]!r} (envguard rules lists them)")
-    return check_in(load(), specs, environment, current, host=host, device=device, operation=operation, ignore=ignore)
-
-
-def check_in(
-    book: RuleBook,
-    specs: Sequence[str],
-    environment: Environment | None,
-    interpreter: Any,
-    *,
-    host: str,
-    device: str,
-    operation: Operation,
-    ignore: Iterable[str] = (),
-    subject: str | None = None,
-) -> Report:
-    """`check` with the rules given; without an environment, `interpreter()` tells which one to look at."""
-    return examine(
-        book,
-        specs,
-        environment,
-        interpreter,
-        host=host,
-        device=device,
-        operation=operation,
-        ignore=ignore,
-        subject=subject,
-    )[0]
-
-
-def examine(
-    book: RuleBook,
-    specs: Sequence[str],
-    environment: Environment | None,
-    interpreter: Any,
-    *,
-    host: str,
-    device: str,
-    operation: Operation,
-    ignore: Iterable[str] = (),
-    subject: str | None = None,
-) -> tuple[Report, Environment]:
-    """The report, and the environment that it was made from."""
-    validate(host, device, operation)
-    asked = _resolve(book, tuple(specs))
-    looked_at = None
-    if environment is None:
-        looked_at = interpreter()
-        environment = look(book, asked, looked_at, host=host, device=device, operation=operation)
-    reports = [
-        report_on(book, environment, backend, scheme, host=host, device=device, operation=operation, ignore=ignore)
-        for backend, scheme in asked
-    ]
-    executable = looked_at.executable if looked_at else None
-    report = Report(
-        tuple(reports),
-        subject or (executable or "a recorded environment"),
-        book.version,
-        environment.data.get("taken_at"),
-        executable,
-    )
-    return report, environment
-
-
-def _resolve(book: RuleBook, specs: tuple[str, ...]) -> tuple[tuple[str, str | None], ...]:
-    """Backend and scheme of each spec, of all backends where there is none; worked out once for many environments."""
-    asked = "specs", specs
-    if asked not in book.remembered:
-        book.remember(asked, tuple([resolve_spec(book, spec) for spec in (specs or book.backends)]))
-    resolved: tuple[tuple[str, str | None], ...] = book.remembered[asked]
-    return resolved
-
-
-def validate(host: str, device: str, operation: str) -> None:
-    """Raises ValueError, in one line, for a host, device or operation that does not exist."""
-    if host not in HOSTS:
-        raise ValueError(f"unknown host {host!r}: expected one of {', '.join(HOSTS)}")
-    if operation not in OPERATIONS:
-        raise ValueError(f"unknown operation {operation!r}: expected one of {', '.join(OPERATIONS)}")
-    kind, colon, index = device.partition(":")
-    numbered = kind in ("cuda", "rocm", "xpu") and index.isascii() and index.isdigit() and len(index) < 6
-    if kind not in DEVICE_KINDS or (colon and not numbered):
-        raise ValueError(
-            f"unknown device {device!r}: expected one of {', '.join(DEVICE_KINDS)}, or an index as in cuda:0"
-        )
-
-
-_evaluators: dict[tuple[RuleBook, Request], Evaluator] = {}
-
-
-def evaluator(book: RuleBook, request: Request) -> Evaluator:
-    """The evaluator of a request, made once a process."""
-    try:
-        return _evaluators[book, request]
-    except KeyError:
-        made = _evaluators[book, request] = Evaluator(book, request)
-        return made
-
-
-def report_on(
-    book: RuleBook,
-    environment: Environment,
-    backend: str,
-    scheme: str | None,
-    *,
-    host: str,
-    device: str,
-    operation: Operation,
-    ignore: Iterable[str] = (),
-) -> BackendReport:
-    """One backend's report for a recorded environment."""
-    request = Request(backend, scheme, operation, resolve_host(host, environment), device)
-    return evaluator(book, request).evaluate(environment, ignore=frozenset(ignore))
-
-
-def look(
-    book: RuleBook,
-    asked: Iterable[tuple[str, str | None]],
-    interpreter: Interpreter,
-    *,
-    host: str,
-    device: str,
-    operation: Operation,
-) -> Environment:
-    """Observe what the rules of some requests read, and nothing else."""
-    from envguard.probes.folders import Folders
-    from envguard.probes.observe import hosts_in, observe
-
-    folders = Folders(interpreter.path)
-    resolved = resolve_host(host, hosts_in(folders) if host == "auto" else Environment({}))
-    rules = [
-        rule
-        for backend, scheme in asked
-        for rule in evaluator(book, Request(backend, scheme, operation, resolved, device)).rules
-    ]
-    return observe(wanted_by(rules), interpreter, folders)
-
-
-def snapshot() -> Environment:
-    """Every fact about this process's environment and machine, as schema envguard.snapshot/1 describes it."""
-    from envguard.probes.interpreter import current
-
-    return snapshot_of(current())
-
-
-def snapshot_of(interpreter: Interpreter) -> Environment:
-    """Every fact about an interpreter's environment and the machine."""
-    from envguard.probes.observe import full_snapshot
-
-    owners = tuple((backend.import_name, backend.distribution) for backend in load().backends.values())
-    return full_snapshot(interpreter, owners)
+    Undecided: TypeAlias = Literal["block", "allow"]
+    Wanted: TypeAlias = str | tuple[str, Mapping[str, Any]]
 
 
 def available(
@@ -205,13 +27,13 @@ def available(
     device: str = "auto",
     operation: Operation = "quantize",
     *,
-    undecided: Literal["block", "allow"] = "block",
+    undecided: Undecided = "block",
 ) -> bool:
     """True exactly where `require` with the same arguments would pass; never raises for a bad environment.
 
     Raises UnknownBackend, UnknownScheme or ValueError for arguments that no environment could meet.
     """
-    return passes(_Checks(spec, host, device, operation, undecided).report, undecided)
+    return passes(CallChecks(spec, host, device, operation, undecided).report, undecided)
 
 
 def require(
@@ -220,7 +42,7 @@ def require(
     device: str = "auto",
     operation: Operation = "quantize",
     *,
-    undecided: Literal["block", "allow"] = "block",
+    undecided: Undecided = "block",
 ) -> Guarded:
     """The guarded backend, once its rules have passed in this environment.
 
@@ -232,7 +54,7 @@ def require(
         return _passed[spec, host, device, operation, undecided]
     except KeyError:
         pass
-    checks = _Checks(spec, host, device, operation, undecided)
+    checks = CallChecks(spec, host, device, operation, undecided)
     if not passes(checks.report, undecided):
         raise RequirementsNotMet(str(checks.report), checks.report)
     checks.warn_if_degraded(checks.report, stacklevel=3)
@@ -243,56 +65,75 @@ def require(
 _passed: dict[tuple[str, str, str, str, str], Guarded] = {}
 
 
-class _Checks:
-    """The checks behind one guarded backend: the report that it was made from, and those before each of its calls."""
+def load(cls: Any, path: str, *, device: str = "auto", undecided: Undecided = "block", **arguments: Any) -> Any:
+    """A model that is quantized already, by the backend and scheme that its own config or GGUF header names.
 
-    def __init__(self, spec: str, host: str, device: str, operation: Operation, undecided: str) -> None:
-        if undecided not in ("block", "allow"):
-            raise ValueError(f"undecided: expected 'block' or 'allow', found {undecided!r}")
-        self._book = load()
-        self._device = device
-        self._undecided = undecided
-        self._warned: set[str] = set()
-        self._permits: dict[tuple[str | None, Operation, Host], tuple[object, Permit]] = {}
-        self.report = self._look(spec, operation, host)[0]
+    `cls` is a diffusers or transformers class (or pipeline, each of whose components has a config of its own), or for a
+    plain torch module that `save` wrote, a callable that makes one. `path` is a folder, a `.gguf` file or a hub id in
+    the local cache, `arguments` are those of the class's `from_pretrained` (`gguf_file` names one of a folder's files).
 
-    def scheme(self, name: str) -> str:
-        """The official name of a scheme of the backend. Raises UnknownScheme."""
-        return resolve_spec(self._book, f"{self._backend}:{name}")[1] or name
+    Raises RequirementsNotMet, BadModel (a BadInput), BackendChanged, UnknownOption.
+    """
+    from envguard.loading import is_pipeline, look, named
+    from envguard.runtime.hosts import host_of
 
-    def permit(self, scheme: str | None, operation: Operation, host: Host) -> Permit:
-        """The permit for a call, looked for again only where something may have changed. Raises RequirementsNotMet."""
-        from envguard.probes.changes import stamp
+    path = named(path, arguments)
+    found = look(path, arguments.get("subfolder"))
+    if is_pipeline(cls):
+        asked = {name: (spec, host) for name, spec, host in found.components}
+        _permits(asked, device, "load", undecided)
+        return cls.from_pretrained(found.root, **arguments)
+    if found.spec is None:
+        raise BadInput(f"{path} is not quantized: say what it is to be, as in envguard.require('bnb:nf4').load(...)")
+    return require(found.spec, host_of(cls), device, "load", undecided=undecided).load(cls, path, **arguments)
 
-        now = stamp()
-        then, permit = self._permits.get((scheme, operation, host), (None, None))
-        if permit is None or then != now:
-            spec = f"{self._backend}:{scheme}" if scheme else self._backend
-            report, environment = self._look(spec, operation, host)
-            permit = issue(report, environment, self._book.backends[self._backend].import_name, self._undecided)
-            self._permits[scheme, operation, host] = now, permit
-            self.warn_if_degraded(report, stacklevel=5)  # warn_if_degraded, permit, loading, guarded, its caller
-        return permit
 
-    def warn_if_degraded(self, report: Report, stacklevel: int) -> None:
-        """One EnvguardWarning for what is lost, once for each rule."""
-        lost = [o for b in report.backends for o in b.outcomes if o.status == "unmet" and o.severity != "info"]
-        new = [outcome for outcome in lost if outcome.rule not in self._warned]
-        if new:
-            import warnings
+def pipeline_config(
+    components: Mapping[str, Wanted], path: str | None = None, *, device: str = "auto", undecided: Undecided = "block"
+) -> Any:
+    """The quantization_config for a pipeline's `from_pretrained`, once the rules of every component pass.
 
-            self._warned.update(outcome.rule for outcome in new)
-            text = "; ".join(f"{outcome.rule}: {outcome.message}" for outcome in new)
-            warnings.warn(f"{self._backend} runs degraded: {text}", EnvguardWarning, stacklevel=stacklevel)
+    It is a PipelineQuantizationConfig of diffusers. `components` maps a component's name to a spec with a scheme
+    ("bnb:nf4"), or to such a spec and a mapping of the backend's options. The library of a component is read from the
+    model_index.json of the pipeline at `path` (a folder, or a hub id in the local cache); without one `text_encoder*`
+    are transformers' and all others diffusers'.
 
-    @property
-    def _backend(self) -> str:
-        return self.report.backends[0].request.backend
+    Raises RequirementsNotMet with one report on all components, UnknownBackend, UnknownScheme, UnknownOption, BadModel.
+    """
+    from envguard.loading import hosts_of
+    from envguard.shipped import load as rules
 
-    def _look(self, spec: str, operation: Operation, host: str) -> tuple[Report, Environment]:
-        from envguard.probes.interpreter import current
+    if not components:
+        raise BadInput("pipeline_config: expected a component and its spec, as in {'transformer': 'bnb:nf4'}")
+    specs = {name: wanted if isinstance(wanted, str) else wanted[0] for name, wanted in components.items()}
+    for name, spec in specs.items():
+        backend, scheme = resolve_spec(rules(), spec)
+        if scheme is None:
+            known = ", ".join(rules().backends[backend].schemes)
+            raise UnknownScheme(f"{name}: expected a scheme, as in {backend}:SCHEME; known are {known}")
+    hosts = hosts_of(specs, path)
+    permits = _permits({name: (spec, hosts[name]) for name, spec in specs.items()}, device, "quantize", undecided)
+    from envguard.runtime.operations import host_config
 
-        report, environment = examine(
-            self._book, (spec,), None, current, host=host, device=self._device, operation=operation
-        )
-        return replace(report, undecided=self._undecided), environment
+    options = {name: {} if isinstance(wanted, str) else dict(wanted[1]) for name, wanted in components.items()}
+    made = {name: host_config(permit, options[name]) for name, permit in permits.items()}
+    from diffusers import PipelineQuantizationConfig
+
+    return PipelineQuantizationConfig(quant_mapping=made)
+
+
+def _permits(
+    asked: Mapping[str, tuple[str, Any]], device: str, operation: Operation, undecided: str
+) -> dict[str, Permit]:
+    """A permit for each component (name -> spec, host). Raises RequirementsNotMet with one report on all of them."""
+    checks = {name: CallChecks(spec, host, device, operation, undecided) for name, (spec, host) in asked.items()}
+    reports = [each.report for each in checks.values()]
+    if not all(passes(report, undecided) for report in reports):
+        together = replace(reports[0], backends=tuple([one for report in reports for one in report.backends]))
+        raise RequirementsNotMet(str(together), together)
+    permits = {}
+    for name, each in checks.items():
+        request = each.report.backends[0].request
+        each.warn_if_degraded(each.report, stacklevel=4)
+        permits[name] = each.permit(request.scheme, operation, request.host)
+    return permits

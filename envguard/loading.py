@@ -1,21 +1,79 @@
-"""What lies at a path decides how it is loaded: backend, scheme and operation come from the model's own files."""
+"""What lies at a path decides how it is loaded: backend, scheme and operation come from the model's own files.
+
+Every header is read within bounds first (`modelfiles`), before a library opens the file.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 
-from envguard.errors import BadInput, SchemeConflict, UnknownScheme
+from envguard.errors import BadInput, BadModel, SchemeConflict, UnknownScheme
+from envguard.frozen import Frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any, TypeAlias
 
     from envguard.guarded import Checks
     from envguard.model import Host
 
     SchemeOf: TypeAlias = Callable[[str | None], str]
+
+DESCRIPTION = "envguard.json"  # of a model that `save` wrote; see runtime/storage.py
+SAVED = "envguard.quantized/1"
+_NUMBERS = frozenset({"I8", "I16", "I32", "I64", "F64"})  # GGUF has them, but not for weights: no rules name them
+
+
+class Found(Frozen):
+    """What lies at a path. `root` is the folder or file itself, where a hub id was given the one in the local cache.
+
+    `spec` is what the model is quantized as, None in full precision; `saved` is the description of a folder that `save`
+    wrote; `components` are name, spec and host of the quantized parts of a pipeline. `file` is a single file in the
+    backend's own format (.gguf) and `types` are those of its tensors.
+    """
+
+    root: str
+    spec: str | None
+    saved: dict[str, Any] | None = None
+    components: tuple[tuple[str, str, Host], ...] = ()
+    file: str | None = None
+    types: tuple[str, ...] = ()
+
+
+def look(path: str | os.PathLike[str], subfolder: str | None = None) -> Found:
+    """What lies at a path, or in a subfolder of it. Raises BadModel for what is not there or not sound."""
+    from envguard.modelfiles.folder import inspect, tensors_of
+    from envguard.modelfiles.hub import locate
+    from envguard.modelfiles.safetensors import read_header
+
+    root = locate(os.fspath(path))
+    folder = os.path.join(root, subfolder) if subfolder and os.path.isdir(root) else root
+    saved = _description(folder)
+    if saved is not None:
+        if saved["plain"]:
+            read_header(os.path.join(folder, "model.safetensors"))  # raises where it is not sound
+        return Found(root, f"{saved['backend']}:{saved['scheme']}", saved)
+    model = inspect(folder)
+    # raises for a header that is not sound
+    tensors = [tensors_of(component) for component in model.components]
+    quantized = [(each.name, each.quantized.spec, each.host) for each in model.components if each.quantized]
+    if model.kind == "diffusers pipeline":
+        return Found(root, None, None, tuple(quantized))
+    if model.components[0].weights == "gguf":
+        types = sorted({tensor.dtype for tensor in tensors[0]} - _NUMBERS)
+        return Found(root, quantized[0][1], file=model.components[0].files[0], types=tuple(types))
+    return Found(root, quantized[0][1] if quantized else None)
+
+
+def named(path: str | os.PathLike[str], arguments: dict[str, Any]) -> str:
+    """The path, or the file in it that the argument `gguf_file` names, as in transformers. Raises BadModel."""
+    from envguard.modelfiles.hub import locate
+
+    file = arguments.pop("gguf_file", None)
+    if file is None:
+        return os.fspath(path)
+    return os.path.join(locate(os.fspath(path)), arguments.pop("subfolder", None) or "", os.fspath(file))
 
 
 def quantize(checks: Checks, scheme_of: SchemeOf, model: Any, scheme: str | None, options: dict[str, Any]) -> Any:
@@ -38,102 +96,130 @@ def load(
     from envguard.runtime import operations
     from envguard.runtime.hosts import host_of
 
-    host = host_of(cls)
     backend = _backend(checks)
-    file = _gguf_file(path, arguments)
-    if file is not None and backend == "gguf":
-        name = _gguf_scheme(checks, scheme_of, file, scheme, host)
-        return operations.load_file(checks.permit(name, "load", host), cls, file, arguments)
-    if file is not None:
-        raise BadInput(f'{file} is loaded by gguf, not by {backend}: envguard.require("gguf")')
-    if backend == "gguf":
+    if is_pipeline(cls):
         raise BadInput(
-            f"gguf loads .gguf files, found {path}: name the file, gguf_file= in a folder, or write one with"
-            ' quantize(model, "Q8_0", "model.gguf")'
+            f"{cls.__name__} is a pipeline of several models: load it with its own from_pretrained and"
+            f" quantization_config=envguard.pipeline_config({{'transformer': '{backend}:SCHEME'}}), or with"
+            " envguard.load where its components are quantized already"
         )
-    folder = os.path.join(path, arguments.get("subfolder") or "")
-    saved = _description(folder)
-    if saved is not None:
-        if saved["backend"] != backend:
-            raise BadInput(f"{folder} holds a model quantized with {saved['backend']}, not {backend}: envguard.load")
-        permit = checks.permit(scheme_of(scheme or saved["scheme"]), "load", host)
-        return operations.load_saved(permit, cls, folder, saved)
-    quantized = _is_quantized(folder)
-    permit = checks.permit(scheme_of(scheme), "load" if quantized else "quantize", host)
-    return operations.load(permit, cls, path, quantized, arguments)
+    host = host_of(cls)
+    path = named(path, arguments)
+    found = look(path, arguments.get("subfolder"))
+    if found.spec is None:
+        if backend == "gguf":
+            raise BadInput(f'gguf loads .gguf files, found {path}: quantize(model, "Q8_0", "model.gguf") writes one')
+        permit = checks.permit(scheme_of(scheme), "quantize", host)
+        return operations.load(permit, cls, found.root, False, arguments)
+    own = _own_scheme(scheme_of, found.spec, path, backend, scheme)
+    for kind in found.types:
+        checks.permit(kind, "load", host)
+    permit = checks.permit(own, "load", host)
+    if found.file is not None:
+        if os.path.isdir(found.root):
+            arguments.pop("subfolder", None)
+        return operations.load_file(permit, cls, found.file, arguments)
+    if found.saved is not None:
+        folder = os.path.join(found.root, arguments.pop("subfolder", None) or "")
+        return operations.load_saved(permit, cls, folder, found.saved, arguments)
+    return operations.load(permit, cls, found.root, True, arguments)
 
 
 def save(checks: Checks, scheme_of: SchemeOf, model: Any, path: str) -> None:
     """See Guarded.save."""
     from envguard.runtime import operations
+    from envguard.runtime.hosts import host_of
 
     how = operations.quantization_of(model)
-    name = _held(scheme_of, None, how["scheme"], f"this {type(model).__name__}") if how else scheme_of(None)
-    permit = checks.permit(name, "save", "none")
-    operations.save(permit, model, path)
+    backend = _backend(checks)
+    if how is not None and how["backend"] != backend:
+        raise BadInput(f"this {type(model).__name__} was quantized with {how['backend']}: save it with that backend")
+    what = f"this {type(model).__name__}"
+    scheme = _own_scheme(scheme_of, f"{backend}:{how['scheme']}", what, backend, None) if how else scheme_of(None)
+    operations.save(checks.permit(scheme, "save", host_of(model)), model, path)
 
 
 def _backend(checks: Checks) -> str:
     return checks.report.backends[0].request.backend
 
 
-def _gguf_file(path: str, arguments: dict[str, Any]) -> str | None:
-    """The .gguf file that is to be loaded: the path itself, or `gguf_file` in that folder or cached hub id."""
+def is_pipeline(cls: Any) -> bool:
+    """True for diffusers' pipeline classes, whose configuration is a model_index.json."""
+    return getattr(cls, "config_name", None) == "model_index.json"
+
+
+def hosts_of(names: Iterable[str], path: str | None) -> dict[str, Host]:
+    """The library of each component of a pipeline: by its model_index.json, else by the component's name.
+
+    Raises BadModel where the pipeline at `path` has no such component.
+    """
+    hosts: dict[str, Host] = {
+        name: "transformers" if name.startswith("text_encoder") else "diffusers" for name in names
+    }
+    if path is None:
+        return hosts
+    from envguard.modelfiles.folder import index_of
     from envguard.modelfiles.hub import locate
 
-    name = arguments.pop("gguf_file", None)
-    if name is not None:
-        return os.path.join(locate(os.fspath(path)), arguments.pop("subfolder", None) or "", name)
-    path = os.fspath(path)
-    return path if path.lower().endswith(".gguf") else None
+    index = index_of(locate(os.fspath(path)))
+    for name in hosts:
+        if name not in index:
+            raise BadModel(f"{path}: the pipeline has no component {name!r}; it has {', '.join(index)}")
+        library = index[name]
+        if library in ("diffusers", "transformers"):
+            hosts[name] = library  # type: ignore[assignment]
+    return hosts
 
 
-_NUMBERS = frozenset({"I8", "I16", "I32", "I64", "F64"})  # in GGUF files, but no types of weights: no rules for them
+def _own_scheme(scheme_of: SchemeOf, spec: str, path: str, backend: str, scheme: str | None) -> str:
+    """The scheme that a model is quantized in.
 
-
-def _gguf_scheme(checks: Checks, scheme_of: SchemeOf, path: str, given: str | None, host: Host) -> str:
-    """The scheme of a file, once the rules pass for the type of each tensor in it.
-
-    The bounded reader looks at the header first: before any library, which would believe it.
-    Raises BadModel, SchemeConflict, RequirementsNotMet.
+    Raises BadInput for another backend, and SchemeConflict where another scheme was required or is given; a GGUF file
+    may be a mixture of the one asked for (Q4_K_M for Q4_K).
     """
-    from envguard.modelfiles.gguf import read_header
-
-    header = read_header(path)
-    name = _held(scheme_of, given, header.scheme, path)
-    for kind in sorted({tensor.dtype for tensor in header.tensors} - _NUMBERS):
-        checks.permit(kind, "load", host)
-    return name
-
-
-def _held(scheme_of: SchemeOf, given: str | None, held: str, what: str) -> str:
-    """The scheme that a file or model holds; where one was asked for, it must be that, or a mixture of it (Q4_K_M).
-
-    Raises SchemeConflict.
-    """
+    own_backend, _, own = spec.partition(":")
+    if own_backend != backend:
+        raise BadInput(
+            f"{path} is quantized as {spec}, not with {backend}: load it with envguard.load, or with what"
+            f" envguard.require('{spec}') returns"
+        )
     try:
-        asked = scheme_of(given)
+        asked = scheme_of(scheme)
     except UnknownScheme:
-        if given is not None:
+        if scheme is not None:
             raise
-        return held
-    if held != asked and not held.startswith(f"{asked}_"):
-        raise SchemeConflict(f"{what} holds {held}, but {asked} was asked for: ask for {held}, or for no scheme")
-    return held
+        return own  # none was required or given
+    if asked != own and not (backend == "gguf" and own.startswith(f"{asked}_")):
+        raise SchemeConflict(f"{path} is quantized as {spec}, but {asked} was asked for: leave the scheme out")
+    return own
 
 
 def _description(folder: str) -> dict[str, Any] | None:
-    try:
-        with open(os.path.join(folder, "envguard.json"), encoding="utf-8") as file:
-            description: dict[str, Any] = json.load(file)
-    except FileNotFoundError:
-        return None
-    return description
+    """The envguard.json of a folder that `save` wrote, None for any other path. Raises BadModel."""
+    from envguard.modelfiles import bounded_json
 
-
-def _is_quantized(folder: str) -> bool:
+    file = os.path.join(folder, DESCRIPTION)
     try:
-        with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
-            return bool(json.load(file).get("quantization_config"))
+        with open(file, "rb") as opened:
+            data = opened.read(bounded_json.LARGEST + 1)
     except OSError:
-        return False
+        return None
+    try:
+        description = bounded_json.loads(data)
+    except ValueError as error:
+        raise BadModel(f"{file}: {error}") from None
+    wanted = {
+        "schema": str,
+        "backend": str,
+        "scheme": str,
+        "layout": dict,
+        "linears": dict,
+        "shared": dict,
+        "plain": bool,
+    }
+    for key, kind in wanted.items():
+        if not isinstance(description, dict) or not isinstance(description.get(key), kind):
+            raise BadModel(f"{file}: {key}: expected a {kind.__name__}")
+    if description["schema"] != SAVED:
+        raise BadModel(f"{file}: schema: expected {SAVED}, found {description['schema'][:80]!r}")
+    return dict(description)

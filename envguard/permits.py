@@ -79,7 +79,7 @@ def passes(report: Report, undecided: str) -> bool:
 
 def verify(permit: object) -> None:
     """Raises TypeError for what `issue` did not make."""
-    if _issued.get(id(permit)) is not permit:
+    if not isinstance(permit, Permit) or _issued.get(id(permit)) is not permit:
         raise TypeError("this permit was not issued: call envguard.require, and use what it returns")
 
 

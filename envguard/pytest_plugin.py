@@ -70,7 +70,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _check_defaults(config: pytest.Config) -> None:
-    from envguard.guard import validate
+    from envguard.checking import validate
 
     try:
         validate(_default(config, "host"), _default(config, "device"), "quantize")
@@ -102,7 +102,7 @@ def _requests(item: pytest.Item) -> list[Key]:
 
 def _read(mark: pytest.Mark, config: pytest.Config) -> Key:
     """What a marker asks for: spec, host, device, operation. Raises ValueError or TypeError where it cannot be."""
-    from envguard.guard import validate
+    from envguard.checking import validate
     from envguard.shipped import load
     from envguard.specs import resolve_spec
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from envguard.errors import UnknownBackend, UnknownScheme
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +30,8 @@ def resolve_spec(book: RuleBook, spec: str) -> tuple[str, str | None]:
         (b for b in book.backends.values() if _plain(name) in map(_plain, (b.name, *b.aliases, b.distribution))), None
     )
     if backend is None:
+        from envguard.errors import UnknownBackend
+
         known = sorted({alias for b in book.backends.values() for alias in (b.name, *b.aliases)})
         raise UnknownBackend(f"unknown backend {name!r}{near(name, known)}; known are {', '.join(book.backends)}")
     if not colon:
@@ -40,6 +40,8 @@ def resolve_spec(book: RuleBook, spec: str) -> tuple[str, str | None]:
     for official, aliases in schemes.items():
         if _plain(scheme) in map(_plain, (official, *aliases)):
             return backend.name, official
+    from envguard.errors import UnknownScheme
+
     known = [each for official, aliases in schemes.items() for each in (official, *aliases)]
     raise UnknownScheme(
         f"unknown scheme {scheme!r} of {backend.name}{near(scheme, known)}; known are {', '.join(backend.schemes)}"

@@ -88,6 +88,13 @@ def inspect(path: str | os.PathLike[str]) -> Model:
     return _only_file(name, files)
 
 
+def index_of(path: str) -> dict[str, str | None]:
+    """Name -> library of each part that the model_index.json of a pipeline's folder names. Raises BadModel."""
+    index = _config(os.path.join(path, "model_index.json"))
+    entries = [(name, entry) for name, entry in index.items() if isinstance(entry, list) and len(entry) == 2]
+    return {name: library if isinstance(library, str) else None for name, (library, _) in entries}
+
+
 def tensors_of(component: Component) -> tuple[Tensor, ...]:
     """Every tensor of a component, by the headers of its files; () where those cannot be read without running them."""
     found: dict[str, Tensor] = {}
@@ -184,7 +191,7 @@ def _part(path: str, name: str, library: object, class_name: str) -> Component |
         raise BadModel(f"{path}: expected the folder {shown(name)} of model_index.json, found none: is all downloaded?")
     host: Host = "transformers" if name.startswith("text_encoder") else "diffusers"
     if library in ("diffusers", "transformers"):
-        host = library  # type: ignore[assignment]
+        host = library
     if "config.json" not in _listed(folder):
         component = _folder(name, host, class_name, folder, {})
         return None if component.weights == "none" else component

@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 import sys
 
-from envguard.probes import loader
+from envguard.probes import Observed, loader
 from envguard.probes.nvidia_traces import read_traces
-from envguard.probes.observed import Observed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

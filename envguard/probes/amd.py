@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import os
 
-from envguard.probes import visible
-from envguard.probes.files import text
-from envguard.probes.observed import Observed
+from envguard.probes import Observed, visible
+from envguard.probes.folders import text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 
 from envguard.model import Unreadable
-from envguard.probes.observed import Observed
+from envguard.probes import Observed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

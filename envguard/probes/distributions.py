@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 
+from envguard.probes import Observed
 from envguard.probes.folders import Folders, read, read_head
 from envguard.probes.import_owners import import_owners
 from envguard.probes.importer import below, project_of
-from envguard.probes.observed import Observed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The folders of a module search path, each listed once, for all probes of one check."""
+"""The folders of a module search path, each listed once, for all probes of one check; and how a probe reads a file."""
 
 from __future__ import annotations
 
@@ -129,6 +129,14 @@ def read_head(path: str) -> bytes:
     if end < 0:  # written on Windows
         end = data.find(b"\n\r\n")
     return data if end < 0 else data[: end + 1]
+
+
+def text(path: str, most: int = 1 << 14) -> str:
+    """The text of a small file in which a kernel says what it knows: "" where there is none or it may not be read."""
+    try:
+        return read(path, most).decode("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def _why(path: str, error: OSError) -> str:

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import os
 import sys
-from itertools import pairwise
 
+from envguard.probes import Observed
 from envguard.probes.folders import read
-from envguard.probes.observed import Observed
+from envguard.probes.interpreter import SYSTEMS, system_fact
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 KEYS = ("system", "release", "machine", "libc", "macos", "wsl", "container", "jetson", "libstdcxx", "cxxabi")
 
-_SYSTEMS = {"linux": "Linux", "win32": "Windows", "cygwin": "Windows", "darwin": "Darwin"}
 _LARGEST = 1 << 26  # bytes of musl's loader that are read
 
 
@@ -40,14 +39,13 @@ def host_facts(
 ) -> Observed:
     """Section `host`: the wanted keys, None = all. `root` is the folder in which the system's files are looked for."""
     wanted = frozenset(KEYS) if wanted_keys is None else wanted_keys
-    system = _SYSTEMS.get(sys.platform)
+    system = SYSTEMS.get(sys.platform)
     value: dict[str, Any] = {}
     unreadable: dict[str, str] = {}
     if "system" in wanted:
-        if system is None:
-            unreadable["/host/system"] = f"{sys.platform} is not a system that envguard knows"
-        else:
-            value["system"] = system
+        known = system_fact()
+        value.update(known.value)
+        unreadable.update(known.unreadable)
     if "release" in wanted:
         value["release"] = _release()
     if "machine" in wanted:
@@ -77,7 +75,7 @@ def parse_tegra_release(text: str) -> str | None:
     """The L4T release of /etc/nv_tegra_release: "# R35 (release), REVISION: 4.1, ..." is 35.4.1."""
     words = text.replace(",", " ").split()
     major = next((word[1:] for word in words if word[:1] == "R" and word[1:].isdigit()), None)
-    minor = next((after for word, after in pairwise(words) if word == "REVISION:"), None)
+    minor = next((after for word, after in zip(words, words[1:]) if word == "REVISION:"), None)
     return f"{major}.{minor}" if major and minor else None
 
 

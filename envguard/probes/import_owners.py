@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 
+from envguard.probes import Observed
 from envguard.probes.folders import Folder, Folders, read
 from envguard.probes.importer import Importer, below, project_of
-from envguard.probes.observed import Observed
 from envguard.versions import normalize
 
 TYPE_CHECKING = False

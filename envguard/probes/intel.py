@@ -12,9 +12,8 @@ from __future__ import annotations
 import os
 
 from envguard.model import Unreadable
-from envguard.probes import loader, visible
-from envguard.probes.files import text
-from envguard.probes.observed import Observed
+from envguard.probes import Observed, loader, visible
+from envguard.probes.folders import text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

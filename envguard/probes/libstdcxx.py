@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import sys
 
+from envguard.probes import Observed
 from envguard.probes.folders import read
 from envguard.probes.loader import find
-from envguard.probes.observed import Observed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import sys
 
+from envguard.probes.folders import read
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,14 +32,14 @@ def find(names: Sequence[str], environ: Mapping[str, str], root: str = "/") -> l
     asked = [entry or os.curdir for entry in environ.get("LD_LIBRARY_PATH", "").replace(";", ":").split(":")]
     folders = asked if environ.get("LD_LIBRARY_PATH") else []
     cache = _read(os.path.join(root, "etc/ld.so.cache"))
-    return [_first(name, folders, cache, root) for name in names]
-
-
-def _first(name: str, folders: Sequence[str], cache: bytes, root: str) -> str | None:
-    cached = (os.path.join(root, path.lstrip("/")) for path in in_cache(cache, name))
     machine = os.uname().machine
     multiarch = (f"lib/{machine}-linux-gnu", f"usr/lib/{machine}-linux-gnu")
     defaults = [os.path.join(root, folder) for folder in (*multiarch, *_DEFAULTS, NIXOS)]
+    return [_first(name, folders, cache, defaults, root) for name in names]
+
+
+def _first(name: str, folders: Sequence[str], cache: bytes, defaults: Sequence[str], root: str) -> str | None:
+    cached = (os.path.join(root, path.lstrip("/")) for path in in_cache(cache, name))
     for found in (_present(folders, name), filter(_loads, cached), _present(defaults, name)):
         path = next(found, None)
         if path is not None:
@@ -67,15 +69,9 @@ def _loads(path: str) -> bool:
 
 def _read(path: str) -> bytes:
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        return read(path, _LARGEST)
     except OSError:
         return b""
-    try:
-        return os.read(descriptor, _LARGEST)
-    except OSError:
-        return b""
-    finally:
-        os.close(descriptor)
 
 
 def in_cache(cache: bytes, name: str) -> list[str]:
@@ -84,7 +80,7 @@ def in_cache(cache: bytes, name: str) -> list[str]:
     An entry is 24 bytes: flags, offset of the name, offset of the path, and what it asks of system and processor.
     """
     start = cache.find(_MAGIC)  # an older cache may stand before it
-    if start < 0:
+    if start < 0 or cache.find(name.encode() + b"\0", start) < 0:
         return []
     order: Literal["little", "big"] = "big" if cache[start + 28 : start + 29] == b"\3" else "little"
     count = int.from_bytes(cache[start + 20 : start + 24], order)

@@ -22,10 +22,9 @@ import sys
 
 from envguard.frozen import Frozen
 from envguard.model import Unreadable
-from envguard.probes import loader, visible
+from envguard.probes import Observed, loader, visible
 from envguard.probes.child import start
 from envguard.probes.nvidia_traces import LIBRARIES, Traces, read_traces
-from envguard.probes.observed import Observed
 from envguard.probes.visible import Gpu, Instance
 
 TYPE_CHECKING = False

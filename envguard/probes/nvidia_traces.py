@@ -11,7 +11,7 @@ import sys
 
 from envguard.frozen import Frozen
 from envguard.probes import loader
-from envguard.probes.files import text
+from envguard.probes.folders import text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

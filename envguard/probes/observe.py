@@ -5,19 +5,73 @@ from __future__ import annotations
 import os
 import sys
 
+from envguard.frozen import Frozen
 from envguard.model import SNAPSHOT_SCHEMA, Environment
+from envguard.probes.distributions import distributions, import_owners
 from envguard.probes.folders import Folders
+from envguard.probes.interpreter import python_facts, system_fact
+from envguard.rule import (
+    AcceleratorNeed,
+    ArchitectureNeed,
+    CapabilityNeed,
+    DistributionNeed,
+    DriverForCudaNeed,
+    DriverNeed,
+    MemoryNeed,
+    OwnerNeed,
+    RequirementsNeed,
+    RunsOnNeed,
+    ToolNeed,
+    TorchBuildNeed,
+    VariableNeed,
+    VisibleNeed,
+)
 from envguard.versions import declared
-from envguard.wanted import Wanted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
+    from envguard.probes import Observed
     from envguard.probes.interpreter import Interpreter
-    from envguard.probes.observed import Observed
+    from envguard.rule import Rule
 
+_HARDWARE = (
+    AcceleratorNeed,
+    ArchitectureNeed,
+    CapabilityNeed,
+    DriverForCudaNeed,
+    DriverNeed,
+    MemoryNeed,
+    RunsOnNeed,
+    TorchBuildNeed,
+    VisibleNeed,
+)
+
+
+SYSTEM_ALONE = frozenset({"system"})
+
+
+class Wanted(Frozen):
+    """The facts to observe. Python's own facts always belong to it, because fixes name the interpreter.
+
+    `distributions` are names, or None for all; `owners` maps an import name to the distribution that should own it;
+    `requirements` are distributions whose declared requirements are wanted too.
+    """
+
+    distributions: frozenset[str] | None
+    owners: tuple[tuple[str, str], ...] = ()
+    requirements: frozenset[str] = frozenset()
+    host: frozenset[str] | None = SYSTEM_ALONE
+    hardware: bool = False
+    architectures: bool = False
+    toolchain: bool = False
+    variables: frozenset[str] | None = frozenset()
+
+
+EVERYTHING_ABOUT = frozenset({"torch", "diffusers", "transformers"})
+FIX_VARIABLES = frozenset({"PIP_NO_INDEX", "UV_OFFLINE"})
 HOSTS = ("diffusers", "transformers")
 EVERYTHING = Wanted(
     distributions=None,
@@ -28,6 +82,46 @@ EVERYTHING = Wanted(
     variables=None,
     requirements=frozenset(),
 )
+
+
+def wanted_by(rules: Iterable[Rule]) -> Wanted:
+    """The union of the facts that some rules name, and of those that their fixes need."""
+    named = set(EVERYTHING_ABOUT)
+    owners: dict[str, str] = {}
+    requirements: set[str] = set()
+    variables = set(FIX_VARIABLES)
+    hardware = architectures = toolchain = False
+    for rule in rules:
+        need = rule.need
+        named.update(name for name, _ in rule.when.release)
+        variables.update(name for name, _ in rule.when.variable)
+        # a fix that installs torch chooses the build for this machine
+        hardware = hardware or rule.when.accelerator is not None or rule.fix.torch
+        if isinstance(need, DistributionNeed):
+            named.add(need.wanted.name)
+        elif isinstance(need, RequirementsNeed):
+            requirements.add(need.distribution)
+            named.add(need.distribution)
+        elif isinstance(need, OwnerNeed):
+            owners[need.import_name] = need.distribution
+        elif isinstance(need, ToolNeed):
+            toolchain = True
+        elif isinstance(need, VariableNeed):
+            variables.add(need.name)
+        elif isinstance(need, _HARDWARE):
+            hardware = True
+            architectures = architectures or isinstance(need, ArchitectureNeed)
+    if hardware:
+        variables.add("CUDA_VISIBLE_DEVICES")
+    return Wanted(
+        distributions=frozenset(named),
+        owners=tuple(sorted(owners.items())),
+        requirements=frozenset(requirements),
+        hardware=hardware,
+        architectures=architectures,
+        toolchain=toolchain,
+        variables=frozenset(variables),
+    )
 
 
 def hosts_in(folders: Folders) -> Environment:
@@ -79,16 +173,16 @@ class _Record:
 
 
 def _observe_python(record: _Record, wanted: Wanted, interpreter: Interpreter, folders: Folders) -> None:
-    from envguard.probes.host import host_facts
-    from envguard.probes.python import python_facts
-
     record.add("python", python_facts(interpreter, folders))
-    record.add("host", host_facts(interpreter, wanted.host))
+    if wanted.host == SYSTEM_ALONE:
+        record.add("host", system_fact())
+    else:
+        from envguard.probes.host import host_facts
+
+        record.add("host", host_facts(interpreter, wanted.host))
 
 
 def _observe_distributions(record: _Record, wanted: Wanted, interpreter: Interpreter, folders: Folders) -> None:
-    from envguard.probes.distributions import distributions, import_owners
-
     observed = distributions(interpreter.path, wanted.distributions, folders)
     record.add("distributions", observed)
     if wanted.distributions is None:

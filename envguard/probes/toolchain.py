@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from envguard.probes.observed import Observed
+from envguard.probes import Observed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
+from envguard.probes import Observed
 from envguard.probes.folders import Folders, read
 from envguard.probes.importer import Importer
-from envguard.probes.observed import Observed
 
 _NAMES = {"__version__": "version", "cuda": "cuda", "hip": "hip", "xpu": "xpu"}
 

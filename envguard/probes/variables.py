@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from itertools import pairwise
 
-from envguard.probes.observed import Observed
+from envguard.probes import Observed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -115,7 +114,7 @@ def _looks_random(element: str) -> bool:
             if len(run) < 20:
                 continue
             kinds = ["d" if letter.isdigit() else "u" if letter.isupper() else "l" for letter in run]
-            changes = sum(one != other for one, other in pairwise(kinds))
+            changes = sum(one != other for one, other in zip(kinds, kinds[1:]))
             if len(set(kinds)) == 3 and changes >= 0.4 * len(run):
                 return True
             # package managers name folders by hashes of small letters and digits: no secret inside a path

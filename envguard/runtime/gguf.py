@@ -84,12 +84,14 @@ class Gguf(FileAdapter):
 
         A diffusers class takes its configuration from the argument `config` (a folder, or a hub id in the local cache),
         else from the file where we wrote it, else from config.json beside it, else from the hub id that diffusers
-        guesses, in the local cache. A transformers class loads what llama.cpp wrote through `from_pretrained(gguf_file=)`.
-        For a plain module `cls` is a callable that makes one.
+        guesses, in the local cache. A transformers class loads what llama.cpp wrote by `from_pretrained(gguf_file=)`,
+        and what we wrote as a plain module does. For a plain module `cls` is a callable that makes one.
 
         `compute_dtype`: what layers compute in. `exclude`: names of modules to turn into numbers at once (diffusers).
         Raises BadInput, UnknownOption.
         """
+        if not path.lower().endswith(".gguf"):
+            raise BadInput(f"{path} is a GGUF file, but the hosts know one by its name alone: let it end in .gguf")
         if _loads_single_files(cls):
             return self._single_file(cls, path, arguments, compute_dtype, exclude)
         if exclude:
@@ -109,8 +111,8 @@ class Gguf(FileAdapter):
     def save_file(self, model: torch.nn.Module, scheme: str, path: str) -> None:
         """Write a model that was loaded from GGUF to a file again: the blocks of quantized layers as they are.
 
-        Numbers are kept too: the file of a model that was loaded from F32, F16 or BF16 holds them in the types that they
-        have now. Raises BadInput for a model that has numbers instead of the blocks of its scheme.
+        A model that was loaded from F32, F16 or BF16 has numbers, which are written in the types that they have now.
+        Raises BadInput for a model that has numbers instead of the blocks of its scheme.
         """
         if not _blocks(model) and scheme not in ("F32", "F16", "BF16"):
             raise BadInput(

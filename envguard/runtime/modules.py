@@ -30,6 +30,12 @@ def linears(model: torch.nn.Module, exclude: Sequence[str] = ()) -> Iterator[tup
             yield name, module
 
 
+def shapes(model: torch.nn.Module) -> dict[str, list[int]]:
+    """Name -> [out_features, in_features] of each linear layer, quantized or not: what two models must share."""
+    layers = [(name, each) for name, each in model.named_modules() if isinstance(each, torch.nn.Linear)]
+    return {name: [layer.out_features, layer.in_features] for name, layer in layers}
+
+
 def replace_module(model: torch.nn.Module, name: str, new: torch.nn.Module) -> None:
     """Put a module in the place of the one with that dotted name."""
     parent, _, last = name.rpartition(".")

@@ -8,6 +8,7 @@ from envguard.errors import BadInput
 from envguard.runtime import storage
 from envguard.runtime.adapter import FileAdapter, adapter_class, adapter_for, all_options, options_of, refuse_unknown
 from envguard.runtime.hosts import empty_model, from_pretrained, quantized_by_host, serializable
+from envguard.runtime.modules import linears
 
 if TYPE_CHECKING:
     import torch
@@ -27,9 +28,10 @@ def quantize(permit: Permit, model: torch.nn.Module, options: dict[str, Any]) ->
     how = quantization_of(model)
     if how is not None:
         raise BadInput(f"this {type(model).__name__} is quantized already ({how}): quantize the full-precision model")
+    if next(linears(model, options.get("exclude", ())), None) is None:
+        raise BadInput(f"this {type(model).__name__} has no linear layer to quantize (torch.nn.Linear, not excluded)")
     quantized = adapter_for(permit).quantize(model, scheme, **options)
-    setattr(quantized, MARK, {"backend": backend, "scheme": scheme})
-    return quantized.eval()
+    return _marked(quantized, backend, scheme)
 
 
 def load(permit: Permit, cls: Any, path: str, quantized: bool, arguments: dict[str, Any]) -> torch.nn.Module:
@@ -43,14 +45,27 @@ def load(permit: Permit, cls: Any, path: str, quantized: bool, arguments: dict[s
     refuse_unknown(backend, "load", options, () if quantized else own)
     adapter = adapter_for(permit)
     config = None if quantized else adapter.host_config(scheme, **options)
-    return from_pretrained(adapter, cls, path, config, arguments).eval()
+    return _marked(from_pretrained(adapter, cls, path, config, arguments), backend, scheme)
 
 
-def load_saved(permit: Permit, cls: Any, path: str, description: dict[str, Any]) -> torch.nn.Module:
-    """A model from a folder of our own; `cls` is its class, or a callable that makes one of the same architecture."""
+def host_config(permit: Permit, options: dict[str, Any]) -> Any:
+    """The quantization_config of the permit's host. Raises UnknownOption."""
+    refuse_unknown(
+        permit.request.backend, "load", options, options_of(adapter_class(permit.request.backend).host_config)
+    )
+    return adapter_for(permit).host_config(permit.scheme, **options)
+
+
+def load_saved(
+    permit: Permit, cls: Any, path: str, description: dict[str, Any], arguments: dict[str, Any]
+) -> torch.nn.Module:
+    """A model from a folder of our own; `cls` is its class, or a callable that makes one of the same architecture.
+
+    Raises UnknownOption for any argument: the folder holds all that there is to say.
+    """
+    refuse_unknown(permit.request.backend, "load what envguard saved", arguments, ())
     model = storage.load(adapter_for(permit), lambda: empty_model(cls, path), path, description)
-    setattr(model, MARK, {"backend": description["backend"], "scheme": description["scheme"]})
-    return model
+    return _marked(model, description["backend"], description["scheme"])
 
 
 def load_file(permit: Permit, cls: Any, path: str, arguments: dict[str, Any]) -> torch.nn.Module:
@@ -64,9 +79,7 @@ def load_file(permit: Permit, cls: Any, path: str, arguments: dict[str, Any]) ->
     own = options_of(type(adapter).load_file)
     options = {name: arguments.pop(name) for name in tuple(arguments) if name in own or name in all_options()}
     refuse_unknown(permit.request.backend, "load", options, own)
-    model = adapter.load_file(cls, path, arguments, **options)
-    setattr(model, MARK, {"backend": permit.request.backend, "scheme": permit.scheme})
-    return model.eval()
+    return _marked(adapter.load_file(cls, path, arguments, **options), permit.request.backend, permit.scheme)
 
 
 def save(permit: Permit, model: torch.nn.Module, path: str) -> None:
@@ -95,3 +108,8 @@ def quantization_of(model: Any) -> dict[str, str] | None:
     """Backend and scheme of a model that `quantize` or a host quantized; None for full precision."""
     mark: dict[str, str] | None = getattr(model, MARK, None)
     return mark
+
+
+def _marked(model: torch.nn.Module, backend: str, scheme: str) -> torch.nn.Module:
+    setattr(model, MARK, {"backend": backend, "scheme": scheme})
+    return model.eval()

@@ -17,14 +17,15 @@ import torch
 from envguard.errors import BadInput
 from envguard.runtime.adapter import Stored
 from envguard.runtime.folders import written_folder
+from envguard.runtime.modules import shapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from envguard.runtime.adapter import Adapter
 
-SCHEMA = "envguard.quantized/1"
 DESCRIPTION = "envguard.json"
+SCHEMA = "envguard.quantized/1"
 SAFETENSORS = "model.safetensors"
 TORCH_FILE = "model.pt"
 
@@ -38,6 +39,7 @@ def save(adapter: Adapter, model: torch.nn.Module, scheme: str, path: str) -> No
         "backend": adapter.permit.request.backend,
         "scheme": scheme,
         "versions": {adapter.permit.request.backend: adapter.permit.version, "torch": torch.__version__},
+        "linears": shapes(model),
         "layout": stored.layout,
         "shared": shared,
         "plain": stored.plain,
@@ -66,7 +68,9 @@ def load(
         if description["plain"]:
             from safetensors.torch import load_file
 
-            tensors = load_file(file)
+            tensors = {
+                name: tensor.clone() for name, tensor in load_file(file).items()
+            }  # aligned; kernels crash on less
         else:
             tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except OSError as error:
@@ -77,6 +81,8 @@ def load(
 
     with init_empty_weights():
         model = make()
+    if shapes(model) != description["linears"]:
+        raise BadInput(f"{path} holds another model than this {type(model).__name__}: its linear layers differ")
     restored = adapter.restore(
         model, description["scheme"], Stored(tensors, description["layout"], description["plain"])
     )

@@ -214,10 +214,10 @@ def test_a_working_folder_that_is_gone_is_no_hindrance(tmp_path: Path) -> None:
 @pytest.fixture
 def fault(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second subject that is judged meets a fault of envguard."""
-    from envguard import guard
+    from envguard import checking
 
     judged: list[Any] = []
-    whole = guard.report_on
+    whole = checking.report_on
 
     def report_on(*args: Any, **kwargs: Any) -> Any:
         judged.append(args)
@@ -225,7 +225,7 @@ def fault(monkeypatch: pytest.MonkeyPatch) -> None:
             raise ZeroDivisionError("of\nall things \x1b[31m" + "x" * 10_000)
         return whole(*args, **kwargs)
 
-    monkeypatch.setattr(guard, "report_on", report_on)
+    monkeypatch.setattr(checking, "report_on", report_on)
     monkeypatch.delenv("ENVGUARD_TRACEBACK", raising=False)
 
 
@@ -272,3 +272,15 @@ def test_ctrl_c_anywhere_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("envguard.shipped.load", load)
     assert run("check") == Done(130, "", "")
+
+
+@on_posix
+def test_the_folder_of_the_console_script_is_not_on_the_path_that_is_checked(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path], check=True)
+    folder = os.path.realpath(tmp_path / "bin")
+    for name in ("torchao.py", "beside.py"):
+        Path(folder, name).touch()
+    script = Path(folder, "envguard")
+    script.write_text("import sys; import beside; from envguard.cli import main; main()")
+    done = subprocess.run([f"{folder}/python", script, "snapshot"], check=True, capture_output=True, env=ENVIRON)
+    assert json.loads(done.stdout)["import_owners"]["torchao"]["origin"] != f"{folder}/torchao.py"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from support import HEADER, everything, machine, row, snapshot, tables
 
-from envguard import __version__, guard, shipped
+from envguard import __version__, callchecks, checking, guard, shipped
 from envguard.model import Environment
 from envguard.rulebook import RuleBook
 from envguard.rulefiles import check_tables
@@ -50,7 +50,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # of all that is installed, only this one
 
     def run(text: str, *options: str, data: dict[str, Any] = FINE, ini: str = "") -> pytest.RunResult:
-        monkeypatch.setattr(guard, "look", lambda *args, **kwargs: Environment(data))
+        monkeypatch.setattr(checking, "look", lambda *args, **kwargs: Environment(data))
         monkeypatch.setattr(guard, "_passed", {})
         pytester.makeini(f"[pytest]\n{ini}")
         pytester.makepyfile(f"import pytest\n{text}")
@@ -224,13 +224,13 @@ def test_it(): pass
 def test_an_environment_is_looked_at_once_a_request(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[Any] = []
     text = "\n".join(f"@pytest.mark.envguard('torchao')\ndef test_{n}(): pass" for n in range(5))
-    whole = guard.examine
+    whole = callchecks.examine
 
     def count(*args: Any, **kwargs: Any) -> Any:
         looks.append(args)
         return whole(*args, **kwargs)
 
-    monkeypatch.setattr(guard, "examine", count)
+    monkeypatch.setattr(callchecks, "examine", count)
     run(text, data=without(accelerators=[])).assert_outcomes(skipped=5)
     assert len(looks) == 1
     text = """

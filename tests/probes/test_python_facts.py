@@ -9,8 +9,7 @@ import pytest
 from installed_trees import install
 
 from envguard.frozen import replace
-from envguard.probes.interpreter import Interpreter, ask, current
-from envguard.probes.python import can_write, python_facts
+from envguard.probes.interpreter import Interpreter, ask, can_write, current, python_facts
 
 KEYS = {
     *("version", "implementation", "executable", "prefix", "free_threaded", "externally_managed", "writable"),

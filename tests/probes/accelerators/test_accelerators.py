@@ -11,9 +11,8 @@ import pytest
 from test_amd import machine as amd_machine
 from test_nvidia import torch_like
 
-from envguard.probes import accelerators, nvidia
+from envguard.probes import Observed, accelerators, nvidia
 from envguard.probes.accelerators import _devices
-from envguard.probes.observed import Observed
 
 Driver = Callable[..., dict[str, str]]
 Root = Callable[[dict[str, str]], str]
