@@ -59,7 +59,7 @@ class Gguf(FileAdapter):
         with self._written(model, scheme, path, self._quantized(model, scheme, exclude)) as temporary:
             if _loads_single_files(type(model)):
                 return self._single_file(type(model), temporary, {}, compute_dtype, ())
-        return self._filled(model, files.read(self.module, path), path, compute_dtype)
+        return self._filled(model, path, files.own(self.module, path)[0], compute_dtype)
 
     def host_config(self, scheme: str, *, compute_dtype: torch.dtype | None = None, exclude: Sequence[str] = ()) -> Any:
         """See Adapter: diffusers.GGUFQuantizationConfig, for `from_single_file`. The scheme is the file's own.
@@ -96,8 +96,7 @@ class Gguf(FileAdapter):
             return self._single_file(cls, path, arguments, compute_dtype, exclude)
         if exclude:
             raise UnknownOption("gguf has no option 'exclude' to load this class: every layer is turned into numbers")
-        reader = files.read(self.module, path)
-        config = files.config_in(reader, path)
+        weights, config = files.own(self.module, path)
         if host_of(cls) == "transformers" and config is None:
             return self._transformers(cls, path, arguments, compute_dtype)
         if arguments:
@@ -106,7 +105,7 @@ class Gguf(FileAdapter):
 
         with files.folder_with(config) if config is not None else nullcontext("") as folder, init_empty_weights():
             model = empty_model(cls, folder)
-        return self._filled(model, reader, path, compute_dtype)
+        return self._filled(model, path, weights, compute_dtype)
 
     def save_file(self, model: torch.nn.Module, scheme: str, path: str) -> None:
         """Write a model that was loaded from GGUF to a file again: the blocks of quantized layers as they are.
@@ -149,6 +148,7 @@ class Gguf(FileAdapter):
     @contextmanager
     def _written(self, model: torch.nn.Module, scheme: str, path: str, quantized: dict[str, Any]) -> Iterator[str]:
         """The temporary file that holds the model, and takes its place at `path` behind the block."""
+        path = os.fspath(path)
         if not path.lower().endswith(".gguf"):
             raise BadInput(f"gguf writes a file: expected a name that ends in .gguf, found {path}")
         fp32 = getattr(model, "_keep_in_fp32_modules", None) or ()
@@ -163,7 +163,7 @@ class Gguf(FileAdapter):
             _refuse_for_diffusers(tensors)
         else:  # diffusers' loader wants every name in the file, whatever is tied
             tensors, shared = files.without_copies(tensors)
-        fields = {files.WEIGHTS: files.described(tensors, shared)}
+        fields = {files.SCHEMA: files.VERSION, files.WEIGHTS: files.described(tensors, shared)}
         config = model_config(model)
         if config is not None:
             fields[files.CONFIG] = json.dumps(config)
@@ -174,15 +174,14 @@ class Gguf(FileAdapter):
             yield temporary
 
     def _filled(
-        self, model: torch.nn.Module, reader: Any, path: str, compute_dtype: torch.dtype | None
+        self, model: torch.nn.Module, path: str, weights: files.Weights, compute_dtype: torch.dtype | None
     ) -> torch.nn.Module:
         """A model whose tensors are the numbers of a file: in compute_dtype, else in the types that they had, else in
         the model's own.
         """
-        weights = files.weights_in(reader, path)
         own = {name: tensor.dtype for name, tensor in model.state_dict().items()}
         tensors = {}
-        for each in steps(reader.tensors, "gguf"):
+        for each in steps(files.read(self.module, path).tensors, "gguf"):
             tensor = files.numbers(self.module, each)
             if tensor.is_floating_point():
                 dtype = compute_dtype or weights.of(each.name) or own.get(each.name)
@@ -202,14 +201,13 @@ class Gguf(FileAdapter):
         exclude: Sequence[str],
     ) -> torch.nn.Module:
         """By diffusers' `from_single_file`, from local files alone."""
-        reader = files.read(self.module, path)
+        weights, config = files.own(self.module, path)
         arguments = dict(arguments)
         given = [arguments.pop(name, None) for name in ("torch_dtype", "dtype")]
         dtype = next((each for each in given if each is not None), None)
-        compute_dtype = compute_dtype or dtype or files.weights_in(reader, path).dtype or torch.float32
+        compute_dtype = compute_dtype or dtype or weights.dtype or torch.float32
         arguments.setdefault("quantization_config", self.host_config("", compute_dtype=compute_dtype))
-        with _configuration(cls, path, files.config_in(reader, path), arguments) as found:
-            del reader  # on Windows, a file that is mapped can neither be replaced nor removed
+        with _configuration(cls, path, config, arguments) as found:
             try:
                 model: torch.nn.Module = cls.from_single_file(
                     path, **{**arguments, **found, "torch_dtype": dtype or compute_dtype, "local_files_only": True}

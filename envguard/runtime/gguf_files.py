@@ -1,7 +1,8 @@
 """GGUF files by gguf's own writer and reader: planned, written tensor by tensor, read back, turned into numbers.
 
-Beside what llama.cpp's files hold, ours have two fields, both JSON: `envguard.config`, the model's own configuration,
-so that no other file is needed, and `envguard.weights`, which tells the types of the numbers before they were written.
+Beside what llama.cpp's files hold, ours have `envguard.schema` and two fields of JSON: `envguard.config`, the model's
+own configuration, so that no other file is needed, and `envguard.weights`, which tells the types of the numbers before
+they were written.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ import torch
 
 from envguard.errors import BadInput, EnvguardError
 from envguard.modelfiles import bounded_json
+from envguard.modelfiles.gguf import read_header
 from envguard.runtime.progress import steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import ModuleType
 
-CONFIG, WEIGHTS = "envguard.config", "envguard.weights"
+SCHEMA, CONFIG, WEIGHTS = "envguard.schema", "envguard.config", "envguard.weights"
+VERSION = "envguard.gguf/1"
 
 # What torch and GGUF hold alike (gguf 0.10.0 to 0.19.0, gguf/gguf_writer.py, add_tensor_info).
 NATIVE = {
@@ -231,11 +234,21 @@ def _is_float(each: Planned) -> bool:
     return getattr(each.tensor, "quant_type", None) is None and each.tensor.is_floating_point()
 
 
-def weights_in(reader: Any, path: str) -> Weights:
-    """What `described` wrote; nothing for the files of others. Raises BadInput for what it did not write."""
-    found = _parsed(reader, WEIGHTS, path)
-    if found is None:
-        return Weights()
+def own(gguf: ModuleType, path: str) -> tuple[Weights, dict[str, Any] | None]:
+    """What a file of ours tells of its weights, and the model's configuration where it has one; nothing for others'.
+
+    Those of language models hold a vocabulary, over which gguf's reader takes seconds: ours are known by their header.
+    Raises BadInput for what `described` did not write.
+    """
+    if read_header(path).metadata.get(SCHEMA) != VERSION:
+        return Weights(), None
+    reader = read(gguf, path)
+    config = _parsed(reader, CONFIG, path)
+    return _weights(reader, path), config
+
+
+def _weights(reader: Any, path: str) -> Weights:
+    found = _parsed(reader, WEIGHTS, path) or {}
     most = found.get("dtype")
     known = {each.name for each in reader.tensors}
     try:
@@ -246,11 +259,6 @@ def weights_in(reader: Any, path: str) -> Weights:
         )
     except (AttributeError, KeyError, StopIteration, TypeError):
         raise BadInput(f"{path}: metadata {WEIGHTS!r} is not what envguard writes") from None
-
-
-def config_in(reader: Any, path: str) -> dict[str, Any] | None:
-    """The model's own configuration, where the file holds one. Raises BadInput."""
-    return _parsed(reader, CONFIG, path)
 
 
 def _parsed(reader: Any, name: str, path: str) -> dict[str, Any] | None:

@@ -295,6 +295,7 @@ def test_a_file_that_never_ends_is_refused_before_gguf_reads_it(gguf: envguard.G
 
 def test_metadata_that_envguard_did_not_write_is_refused(gguf: envguard.Guarded, file: str) -> None:
     tensors = {"0.weight": ("F32", [4, 4]), "0.bias": ("F32", [4])}
+    ours = model_files.text_field("envguard.schema", "envguard.gguf/1")
     for name, text in (
         ("envguard.weights", "[1]"),
         ("envguard.weights", '{"dtype": "bfloat16", "others": 3, "shared": {}}'),
@@ -303,7 +304,7 @@ def test_metadata_that_envguard_did_not_write_is_refused(gguf: envguard.Guarded,
         ("envguard.config", "[" * 5000),
         ("envguard.config", "no JSON"),
     ):
-        Path(file).write_bytes(model_files.gguf_bytes(tensors, [model_files.text_field(name, text)]))
+        Path(file).write_bytes(model_files.gguf_bytes(tensors, [ours, model_files.text_field(name, text)]))
         with pytest.raises(envguard.BadInput, match=name):
             gguf.load(lambda: torch.nn.Sequential(torch.nn.Linear(4, 4)), file)
 
@@ -374,7 +375,7 @@ def test_the_type_of_computing_is_the_models_unless_it_is_given(gguf: envguard.G
 def without_our_metadata(path: str) -> None:
     """The same file as another program would have written it."""
     data = Path(path).read_bytes()
-    for name in (b"envguard.config", b"envguard.weights"):
+    for name in (b"envguard.schema", b"envguard.config", b"envguard.weights"):
         assert data.count(name) == 1
         data = data.replace(name, name.replace(b"envguard", b"somebody"))
     Path(path).write_bytes(data)
