@@ -79,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
-            from envguard.output.escape import error_line
+            from envguard.output.layout import error_line
 
             self.exit(2, f"envguard: error: {error_line(message)} (see {self.prog} --help)\n")
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from envguard.checking import examine
+from envguard.checks import examine, resolve_spec
 from envguard.errors import EnvguardWarning
 from envguard.frozen import replace
 from envguard.permits import issue
 from envguard.shipped import load
-from envguard.specs import resolve_spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -84,7 +84,7 @@ def _bad(text: str) -> BadInput:
 
 
 def _complain(text: str) -> None:
-    from envguard.output.escape import error_line
+    from envguard.output.layout import error_line
 
     _tell(f"envguard: error: {error_line(text)}")
 
@@ -111,7 +111,7 @@ def _fault(error: Exception) -> int:
 
     if os.environ.get("ENVGUARD_TRACEBACK"):
         _tell("".join(traceback.format_exception(error)).rstrip())
-    from envguard.output.escape import visible
+    from envguard.output.layout import visible
 
     last = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{os.path.basename(last.filename)}:{last.lineno}"
@@ -158,9 +158,8 @@ def _version() -> int:
 
 
 def _check(arguments: CheckArguments) -> int:
-    from envguard.checking import validate
+    from envguard.checks import near, resolve_spec, validate
     from envguard.shipped import load
-    from envguard.specs import near, resolve_spec
 
     if arguments.snapshot and arguments.python is not None:
         raise _bad("--python and --snapshot name two different things to look at: give one of them")
@@ -181,7 +180,7 @@ def _check(arguments: CheckArguments) -> int:
 
 
 def _live(arguments: CheckArguments, book: RuleBook) -> Report:
-    from envguard.checking import check_in
+    from envguard.checks import check_in
     from envguard.probes.interpreter import ask, current
 
     other = arguments.python
@@ -227,7 +226,7 @@ def _single(found: Iterator[Subject]) -> list[Subject]:
 
 
 def _recorded(environment: Environment, name: str, arguments: CheckArguments, book: RuleBook) -> Report:
-    from envguard.checking import check_in
+    from envguard.checks import check_in
 
     return check_in(
         book,
@@ -285,7 +284,7 @@ def severest(*statuses: int) -> int:
 
 
 def _snapshot(parsed: argparse.Namespace) -> int:
-    from envguard.checking import snapshot_of
+    from envguard.guard import snapshot_of
     from envguard.probes.interpreter import ask, current
     from envguard.subjects import write_snapshot
 
@@ -298,9 +297,9 @@ def _snapshot(parsed: argparse.Namespace) -> int:
 
 
 def _explain(rule_id: str) -> int:
+    from envguard.checks import near
     from envguard.output.explain import explain
     from envguard.shipped import load
-    from envguard.specs import near
 
     book = load()
     rows = book.rows(rule_id)
@@ -311,9 +310,9 @@ def _explain(rule_id: str) -> int:
 
 
 def _rules(parsed: argparse.Namespace) -> int:
+    from envguard.checks import resolve_spec
     from envguard.output.explain import rules_table
     from envguard.shipped import load
-    from envguard.specs import resolve_spec
 
     book = load()
     backend = None if parsed.backend is None else resolve_spec(book, parsed.backend)[0]

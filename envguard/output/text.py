@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 
 from envguard.model import VERDICTS
-from envguard.output.escape import can_show, visible
-from envguard.output.layout import PLAIN_WIDTH, UNDER_LABEL, clip, columns, make_page, pad, plain
+from envguard.output.layout import PLAIN_WIDTH, UNDER_LABEL, can_show, clip, columns, make_page, pad, plain, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
