@@ -63,6 +63,20 @@ class Adapter(ABC):
         """
 
 
+class FileAdapter(Adapter):
+    """A backend whose models are single files in its own format. The keyword-only parameters of `load_file` are options
+    too.
+    """
+
+    @abstractmethod
+    def load_file(self, cls: Any, path: str, arguments: dict[str, Any]) -> torch.nn.Module:
+        """A model of a class from a file, on the permit's device; `arguments` are those of the class's loader."""
+
+    @abstractmethod
+    def save_file(self, model: torch.nn.Module, scheme: str, path: str) -> None:
+        """Write a quantized model to a file, whole or not at all."""
+
+
 def adapter_for(permit: Permit) -> Adapter:
     """The adapter of the permit's backend.
 

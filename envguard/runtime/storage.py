@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +20,7 @@ from envguard.runtime.folders import written_folder
 from envguard.runtime.modules import shapes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from envguard.runtime.adapter import Adapter
 
@@ -44,7 +45,7 @@ def save(adapter: Adapter, model: torch.nn.Module, scheme: str, path: str) -> No
         "plain": stored.plain,
     }
     with written_folder(path, last=DESCRIPTION) as folder:
-        _save_config(model, folder)
+        save_config(model, folder)
         if stored.plain:
             from safetensors.torch import save_file
 
@@ -85,17 +86,29 @@ def load(
     restored = adapter.restore(
         model, description["scheme"], Stored(tensors, description["layout"], description["plain"])
     )
-    _share(restored, description["shared"])
+    share(restored, description["shared"])
     return restored.eval()
 
 
-def _save_config(model: torch.nn.Module, folder: str) -> None:
+def save_config(model: torch.nn.Module, folder: str) -> None:
     """The model's own config.json: diffusers' models write it themselves, transformers' have an object that does."""
     config: Any = model
     if hasattr(config, "save_config"):
         config.save_config(folder)
     elif hasattr(getattr(config, "config", None), "save_pretrained"):
         config.config.save_pretrained(folder)
+
+
+def model_config(model: torch.nn.Module) -> dict[str, Any] | None:
+    """What `save_config` writes, None for a model without a configuration of its own."""
+    with tempfile.TemporaryDirectory(prefix="envguard-") as folder:
+        save_config(model, folder)
+        try:
+            with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
+                config: dict[str, Any] = json.load(file)
+        except FileNotFoundError:
+            return None
+    return config
 
 
 def _split_shared(tensors: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -120,7 +133,8 @@ def _first(first: dict[int, str], tensor: torch.Tensor, name: str) -> str:
     return first.setdefault(place, name)
 
 
-def _share(model: torch.nn.Module, shared: dict[str, str]) -> None:
+def share(model: torch.nn.Module, shared: Mapping[str, str]) -> None:
+    """Tie parameters again: each further name gets the parameter of the name that it is known under."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
     for alias, name in shared.items():
         parent, _, last = alias.rpartition(".")
