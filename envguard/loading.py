@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 DESCRIPTION = "envguard.json"  # of a model that `save` wrote; see runtime/storage.py
 SAVED = "envguard.quantized/1"
 
+# whose own code quantizes what a host has loaded in full precision: the rules of the host's quantizer are not asked
+ALONE = frozenset({"modelopt"})
+
 
 class Found(Frozen):
     """What lies at a path. `root` is the folder or file itself, where a hub id was given the one in the local cache.
@@ -73,8 +76,9 @@ def load(
             f" quantization_config=envguard.pipeline_config({{'transformer': '{backend}:SCHEME'}}), or with"
             " envguard.load where its components are quantized already"
         )
-    host = host_of(cls)
     found = look(path, arguments.get("subfolder"))
+    alone = backend in ALONE and (found.spec is None or found.saved is not None)
+    host = "none" if alone else host_of(cls)
     if found.spec is None:
         permit = checks.permit(scheme_of(scheme), "quantize", host)
         return operations.load(permit, cls, found.root, False, arguments)
@@ -95,7 +99,9 @@ def save(checks: Checks, scheme_of: SchemeOf, model: Any, path: str) -> None:
     backend = checks.report.backends[0].request.backend
     if how is not None and how["backend"] != backend:
         raise BadInput(f"this {type(model).__name__} was quantized with {how['backend']}: save it with that backend")
-    permit = checks.permit(scheme_of(how["scheme"] if how else None), "save", host_of(model))
+    permit = checks.permit(
+        scheme_of(how["scheme"] if how else None), "save", "none" if backend in ALONE else host_of(model)
+    )
     operations.save(permit, model, path)
 
 
