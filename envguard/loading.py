@@ -24,6 +24,9 @@ DESCRIPTION = "envguard.json"  # of a model that `save` wrote; see runtime/stora
 SAVED = "envguard.quantized/1"
 _NUMBERS = frozenset({"I8", "I16", "I32", "I64", "F64"})  # GGUF has them, but not for weights: no rules name them
 
+# whose own code quantizes what a host has loaded in full precision: the rules of the host's quantizer are not asked
+ALONE = frozenset({"modelopt"})
+
 
 class Found(Frozen):
     """What lies at a path. `root` is the folder or file itself, where a hub id was given the one in the local cache.
@@ -103,9 +106,10 @@ def load(
             f" quantization_config=envguard.pipeline_config({{'transformer': '{backend}:SCHEME'}}), or with"
             " envguard.load where its components are quantized already"
         )
-    host = host_of(cls)
     path = named(path, arguments)
     found = look(path, arguments.get("subfolder"))
+    alone = backend in ALONE and (found.spec is None or found.saved is not None)
+    host = "none" if alone else host_of(cls)
     if found.spec is None:
         if backend == "gguf":
             raise BadInput(f'gguf loads .gguf files, found {path}: quantize(model, "Q8_0", "model.gguf") writes one')
@@ -136,7 +140,8 @@ def save(checks: Checks, scheme_of: SchemeOf, model: Any, path: str) -> None:
         raise BadInput(f"this {type(model).__name__} was quantized with {how['backend']}: save it with that backend")
     what = f"this {type(model).__name__}"
     scheme = _own_scheme(scheme_of, f"{backend}:{how['scheme']}", what, backend, None) if how else scheme_of(None)
-    operations.save(checks.permit(scheme, "save", host_of(model)), model, path)
+    host = "none" if backend in ALONE else host_of(model)
+    operations.save(checks.permit(scheme, "save", host), model, path)
 
 
 def _backend(checks: Checks) -> str:
