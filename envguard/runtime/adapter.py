@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from envguard.errors import UnknownOption
+from envguard.runtime.hosts import serializable
 from envguard.runtime.imports import import_checked
 
 if TYPE_CHECKING:
@@ -51,6 +52,10 @@ class Adapter(ABC):
     @abstractmethod
     def host_config(self, scheme: str) -> Any:
         """The host's quantization_config for `from_pretrained`."""
+
+    def host_saves(self, model: torch.nn.Module) -> dict[str, Any] | None:
+        """What the host's `save_pretrained` is to be told for a model that it quantized; None: our own folder holds it."""
+        return {} if serializable(model) else None
 
     @abstractmethod
     def store(self, model: torch.nn.Module) -> Stored:

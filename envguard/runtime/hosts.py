@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -55,5 +56,16 @@ def from_pretrained(adapter: Adapter, cls: Any, path: str, config: Any, argument
         arguments = {"quantization_config": config, **arguments}
     if "device_map" not in arguments and adapter.permit.device != "cpu":
         arguments = {"device_map": {"": adapter.permit.device}, **arguments}
+    if _holds_torch_files(os.path.join(path, arguments.get("subfolder") or "")):
+        arguments = {"use_safetensors": False, **arguments}  # diffusers reports an error and then looks for them
     model: torch.nn.Module = cls.from_pretrained(path, **arguments)
     return model
+
+
+def _holds_torch_files(folder: str) -> bool:
+    """True for a folder whose weights are torch files (`*.bin`, which hosts read with weights_only=True) alone."""
+    try:
+        endings = {os.path.splitext(name)[1] for name in os.listdir(folder)}
+    except OSError:  # a hub id
+        return False
+    return ".bin" in endings and ".safetensors" not in endings

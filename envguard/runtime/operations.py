@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from envguard.errors import BadInput
 from envguard.runtime import storage
 from envguard.runtime.adapter import adapter_class, adapter_for, all_options, options_of, refuse_unknown
-from envguard.runtime.hosts import empty_model, from_pretrained, quantized_by_host, serializable
+from envguard.runtime.hosts import empty_model, from_pretrained, quantized_by_host
 from envguard.runtime.modules import linears
 
 if TYPE_CHECKING:
@@ -71,18 +71,19 @@ def load_saved(
 def save(permit: Permit, model: torch.nn.Module, path: str) -> None:
     """Write a quantized model to a folder: in the host's own form where it has one, else in ours."""
     adapter = adapter_for(permit)
-    if quantized_by_host(model) is not None and serializable(model):
-        _save_with_host(model, path)
+    told = adapter.host_saves(model) if quantized_by_host(model) is not None else None
+    if told is not None:
+        _save_with_host(model, path, told)
     else:
         storage.save(adapter, model, permit.scheme, path)
 
 
-def _save_with_host(model: Any, path: str) -> None:
+def _save_with_host(model: Any, path: str, told: dict[str, Any]) -> None:
     """The host's own `save_pretrained`, into a folder that is whole or not there."""
     from envguard.runtime.folders import written_folder
 
     with written_folder(path, last="config.json") as folder:
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, **told)
 
 
 def quantization_of(model: Any) -> dict[str, str] | None:

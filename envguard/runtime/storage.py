@@ -27,12 +27,14 @@ DESCRIPTION = "envguard.json"
 SCHEMA = "envguard.quantized/1"
 SAFETENSORS = "model.safetensors"
 TORCH_FILE = "model.pt"
+BUFFER = "buffer/"  # before the names of buffers that are not in the model's state dict
 
 
 def save(adapter: Adapter, model: torch.nn.Module, scheme: str, path: str) -> None:
     """Write a quantized model to a folder. Raises BadInput where it cannot be written to."""
     stored = adapter.store(model)
-    tensors, shared = _split_shared(stored.tensors)
+    buffers = _unsaved_buffers(model)
+    tensors, shared = _split_shared({**stored.tensors, **{f"{BUFFER}{name}": each for name, each in buffers.items()}})
     description = {
         "schema": SCHEMA,
         "backend": adapter.permit.request.backend,
@@ -82,6 +84,7 @@ def load(
         model = make()
     if shapes(model) != description["linears"]:
         raise BadInput(f"{path} holds another model than this {type(model).__name__}: its linear layers differ")
+    _set_buffers(model, {name: tensors.pop(name) for name in list(tensors) if name.startswith(BUFFER)})
     restored = adapter.restore(
         model, description["scheme"], Stored(tensors, description["layout"], description["plain"])
     )
@@ -98,6 +101,22 @@ def _save_config(model: torch.nn.Module, folder: str) -> None:
         config.config.save_pretrained(folder)
 
 
+def _unsaved_buffers(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Buffers that a state dict leaves out, such as rotary frequencies: `model.bfloat16()` changes them too."""
+    saved = model.state_dict().keys()
+    return {name: buffer for name, buffer in model.named_buffers() if name not in saved}
+
+
+def _set_buffers(model: torch.nn.Module, buffers: dict[str, torch.Tensor]) -> None:
+    """The opposite of `_unsaved_buffers`. Raises BadInput where the model has no such module."""
+    for name, tensor in buffers.items():
+        parent, _, last = name.removeprefix(BUFFER).rpartition(".")
+        try:
+            model.get_submodule(parent).register_buffer(last, tensor, persistent=False)
+        except (AttributeError, KeyError) as error:
+            raise BadInput(f"the saved tensors do not fit {type(model).__name__}: {error}") from None
+
+
 def _split_shared(tensors: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Each tensor once, on the CPU and contiguous, and the further names under which it is known (tied weights)."""
     first: dict[int, str] = {}
@@ -108,16 +127,17 @@ def _split_shared(tensors: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Ten
         if known != name and tensors[known].shape == tensor.shape:
             shared[name] = known
         else:
-            kept[name] = tensor.detach().to("cpu").contiguous()
+            kept[name] = tensor.detach() if _wraps(tensor) else tensor.detach().to("cpu").contiguous()
     return kept, shared
 
 
 def _first(first: dict[int, str], tensor: torch.Tensor, name: str) -> str:
-    try:
-        place = tensor.data_ptr()
-    except RuntimeError:  # a subclass without storage of its own
-        place = id(tensor)
-    return first.setdefault(place, name)
+    return first.setdefault(id(tensor) if _wraps(tensor) else tensor.data_ptr(), name)
+
+
+def _wraps(tensor: torch.Tensor) -> bool:
+    """True for a subclass that keeps its data in tensors of its own: its data_ptr is 0, whatever it holds."""
+    return hasattr(tensor, "__tensor_flatten__")
 
 
 def _share(model: torch.nn.Module, shared: dict[str, str]) -> None:
