@@ -79,7 +79,8 @@ def load(
         permit = checks.permit(scheme_of(scheme), "quantize", host)
         return operations.load(permit, cls, found.root, False, arguments)
     own = _own_scheme(checks, found.spec, path, backend, scheme)
-    permit = checks.permit(scheme_of(own), "load", host)
+    # What `save` wrote the backend reads by itself: it loads where the host's own quantizer does not run.
+    permit = checks.permit(scheme_of(own), "load", host if found.saved is None else "none")
     if found.saved is not None:
         folder = os.path.join(found.root, arguments.pop("subfolder", None) or "")
         return operations.load_saved(permit, cls, folder, found.saved, arguments)
@@ -89,13 +90,14 @@ def load(
 def save(checks: Checks, scheme_of: SchemeOf, model: Any, path: str) -> None:
     """See Guarded.save."""
     from envguard.runtime import operations
-    from envguard.runtime.hosts import host_of
+    from envguard.runtime.hosts import host_of, quantized_by_host
 
     how = operations.quantization_of(model)
     backend = checks.report.backends[0].request.backend
     if how is not None and how["backend"] != backend:
         raise BadInput(f"this {type(model).__name__} was quantized with {how['backend']}: save it with that backend")
-    permit = checks.permit(scheme_of(how["scheme"] if how else None), "save", host_of(model))
+    host = host_of(model) if quantized_by_host(model) is not None else "none"
+    permit = checks.permit(scheme_of(how["scheme"] if how else None), "save", host)
     operations.save(permit, model, path)
 
 
