@@ -108,7 +108,8 @@ def load(
         )
     path = named(path, arguments)
     found = look(path, arguments.get("subfolder"))
-    alone = backend in ALONE and (found.spec is None or found.saved is not None)
+    # what `save` wrote the backend reads by itself: it loads where the host's own quantizer does not run
+    alone = found.saved is not None or (found.spec is None and backend in ALONE)
     host = "none" if alone else host_of(cls)
     if found.spec is None:
         if backend == "gguf":
@@ -132,7 +133,7 @@ def load(
 def save(checks: Checks, scheme_of: SchemeOf, model: Any, path: str) -> None:
     """See Guarded.save."""
     from envguard.runtime import operations
-    from envguard.runtime.hosts import host_of
+    from envguard.runtime.hosts import host_of, quantized_by_host
 
     how = operations.quantization_of(model)
     backend = _backend(checks)
@@ -140,7 +141,7 @@ def save(checks: Checks, scheme_of: SchemeOf, model: Any, path: str) -> None:
         raise BadInput(f"this {type(model).__name__} was quantized with {how['backend']}: save it with that backend")
     what = f"this {type(model).__name__}"
     scheme = _own_scheme(scheme_of, f"{backend}:{how['scheme']}", what, backend, None) if how else scheme_of(None)
-    host = "none" if backend in ALONE else host_of(model)
+    host = host_of(model) if quantized_by_host(model) is not None else "none"
     operations.save(checks.permit(scheme, "save", host), model, path)
 
 

@@ -53,6 +53,13 @@ class Adapter(ABC):
     def host_config(self, scheme: str) -> Any:
         """The host's quantization_config for `from_pretrained`."""
 
+    def device_map(self) -> dict[str, str] | None:
+        """What `from_pretrained` is told, where the caller says nothing; None leaves the model on the CPU."""
+        return None if self.permit.device == "cpu" else {"": self.permit.device}
+
+    def loaded(self, model: torch.nn.Module) -> None:  # noqa: B027
+        """Called for a model that a host has loaded, before it runs."""
+
     def host_saves(self, model: torch.nn.Module) -> dict[str, Any] | None:
         """What the host's `save_pretrained` is told for a model that it quantized; None: our own folder holds it."""
         return {} if serializable(model) else None

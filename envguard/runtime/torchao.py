@@ -198,7 +198,7 @@ class TorchAO(Adapter):
         """Option -> the field that it sets and how its value is made, of one scheme's class."""
         options: dict[str, tuple[str, Callable[[Any], Any]]] = {}
         version = known["version"].default if "version" in known else None
-        if scheme == "int8_weight_only" and version == 2:  # noqa: SIM114: 0.18 asks for groups in another field
+        if scheme == "int8_weight_only" and version == 2:
             options["group_size"] = ("granularity", self._group)
         elif "group_size" in known:
             options["group_size"] = ("group_size", int)
