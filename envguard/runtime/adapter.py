@@ -54,7 +54,7 @@ class Adapter(ABC):
         """The host's quantization_config for `from_pretrained`."""
 
     def host_saves(self, model: torch.nn.Module) -> dict[str, Any] | None:
-        """What the host's `save_pretrained` is to be told for a model that it quantized; None: our own folder holds it."""
+        """What `save_pretrained` is told for a model that its host quantized; None: our own folder is to hold it."""
         return {} if serializable(model) else None
 
     @abstractmethod
