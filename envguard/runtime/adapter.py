@@ -61,7 +61,7 @@ class Adapter(ABC):
         """Called for a model that a host has loaded, before it runs."""
 
     def host_saves(self, model: torch.nn.Module) -> dict[str, Any] | None:
-        """What the host's `save_pretrained` is told for a model that it quantized; None: our own folder holds it."""
+        """What `save_pretrained` is told for a model that its host quantized; None: our own folder is to hold it."""
         return {} if serializable(model) else None
 
     def before_host_loads(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import tempfile
 from typing import TYPE_CHECKING, Any
 
@@ -67,14 +68,7 @@ def load(
     """
     file = os.path.join(path, SAFETENSORS if description["plain"] else TORCH_FILE)
     try:
-        if description["plain"]:
-            from safetensors.torch import load_file
-
-            tensors = {
-                name: tensor.clone() for name, tensor in load_file(file).items()
-            }  # aligned; kernels crash on less
-        else:
-            tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        tensors = _read_safetensors(file) if description["plain"] else _read_torch(file, description)
     except OSError as error:
         raise BadInput(f"cannot read {file}: {error.strerror or error}") from None
     for alias, name in description["shared"].items():
@@ -91,6 +85,24 @@ def load(
     )
     share(restored, description["shared"])
     return restored.eval()
+
+
+def _read_safetensors(file: str) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return {name: tensor.clone() for name, tensor in load_file(file).items()}  # aligned; kernels crash on less
+
+
+def _read_torch(file: str, description: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Raises BadInput for anything but tensors, also of classes that the installed release does not have any more."""
+    try:
+        tensors: dict[str, torch.Tensor] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        saved = ", ".join(f"{name} {version}" for name, version in description.get("versions", {}).items())
+        # without torch's advice to read it in an unsafe way
+        text = str(error).rpartition("WeightsUnpickler error: ")[2].partition("\n")[0].strip()
+        raise BadInput(f"cannot read {file}, which was saved with {saved}: {text}") from None
+    return tensors
 
 
 def save_config(model: torch.nn.Module, folder: str) -> None:
