@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from envguard.errors import UnknownBackend
 from envguard.frozen import replace
-from envguard.judge import Finding, SeenDevice, Subject, examine
+from envguard.judge import examine
+from envguard.judge.subject import Finding, SeenDevice, Subject
 from envguard.model import (
     VERDICTS,
     BackendReport,

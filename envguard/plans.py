@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from envguard.cuda import driver_runs, parse_capability
 from envguard.fixes import TorchFix, fits, narrow
-from envguard.judge import SeenDevice
+from envguard.judge.subject import SeenDevice
 from envguard.model import Environment
 from envguard.versions import Clause, declared, parse_wanted, satisfies
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from envguard.judge import Subject
+    from envguard.judge.subject import Subject
     from envguard.rule import TorchBuild
     from envguard.rulebook import RuleBook
     from envguard.versions import Wanted
