@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from envguard.judge.subject import Finding, system_of, text_of, undecided, variable_of, version_of
+from envguard.judge.subject import Broken, Finding, system_of, text_of, undecided, variable_of, version_of
 from envguard.model import Unreadable
 from envguard.versions import declared, key, satisfies
 
@@ -32,8 +32,8 @@ def distribution(need: DistributionNeed) -> tuple[Reader, Judge]:
         if version is None:
             return Finding("unmet", text, f"{name} is not installed", "absent")
         if isinstance(version, Unreadable):
-            if version == _BROKEN:
-                return Finding("unmet", text, f"{name}: {version.reason}", "broken")
+            if isinstance(version, Broken) and not clauses:
+                return Finding("unmet", text, f"{name}: installed, but its metadata gives no version", "broken")
             return Finding("undecided", text, f"{name}: {version.reason}")
         if not clauses:
             return Finding("met", text, f"{name} {version}")
@@ -44,26 +44,11 @@ def distribution(need: DistributionNeed) -> tuple[Reader, Judge]:
 
     if need.fact == "version-file":
         return _file_version, judge
-    return version_of(name) if clauses else _presence_of(name), judge
-
-
-def _presence_of(name: str) -> Reader:
-    """The reader of whether a distribution is installed, with its version where its metadata gives one."""
-
-    def read(subject: Subject) -> Any:
-        version = subject.environment.version(name)
-        if isinstance(version, Unreadable) and isinstance(subject.environment.distribution(name), dict):
-            return _BROKEN
-        return version
-
-    return read
+    return version_of(name), judge
 
 
 def _file_version(subject: Subject) -> Any:
     return subject.environment.fact("torch_build", "version")
-
-
-_BROKEN = Unreadable("installed, but its metadata gives no version")
 
 
 def _between(version: str) -> str:

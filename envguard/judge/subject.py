@@ -51,32 +51,28 @@ class SeenDevice(Frozen):
 _NOT_YET = object()
 
 
-class Subject:
-    """An environment as one request sees it; what several needs read is worked out once."""
+class Broken(Unreadable):
+    """The version of a distribution that is installed, but whose metadata gives none."""
 
-    __slots__ = ("_build", "_device", "_devices", "environment", "request")
+    reason: str
+
+
+class Subject:
+    """An environment as one request sees it; what several needs read is worked out once.
+
+    `devices` are the visible devices that the request can mean, in order; or Unreadable. `device` is the one that it is
+    judged for, None where there is none, or Unreadable.
+    """
+
+    __slots__ = ("_build", "device", "devices", "environment", "request")
 
     def __init__(self, environment: Environment, request: Request) -> None:
         self.environment = environment
         self.request = request
-        self._devices: Any = None
-        self._device: Any = _NOT_YET
+        listed = environment.section("accelerators")
+        self.devices: Any = listed if isinstance(listed, Unreadable) else _devices(listed or (), request)
+        self.device: Any = select(self.devices, request)
         self._build: Any = _NOT_YET
-
-    @property
-    def device(self) -> Any:
-        """The device that the request is judged for, None where there is none, or Unreadable."""
-        if self._device is _NOT_YET:
-            self._device = select(self.devices, self.request)
-        return self._device
-
-    @property
-    def devices(self) -> Any:
-        """The visible devices that the request can mean, in order; or Unreadable."""
-        if self._devices is None:
-            listed = self.environment.section("accelerators")
-            self._devices = listed if isinstance(listed, Unreadable) else _devices(listed or (), self.request)
-        return self._devices
 
     @property
     def build(self) -> Any:
@@ -165,8 +161,22 @@ _readers: dict[tuple[str, str], Reader] = {}
 
 
 def version_of(name: str) -> Reader:
-    """The reader of a distribution's version."""
-    return _readers.setdefault(("version", name), lambda subject: subject.environment.version(name))
+    """The reader of a distribution's version: Broken where it is installed, but its metadata gives none."""
+
+    def read(subject: Subject) -> Any:
+        environment = subject.environment
+        try:
+            version = environment.data["distributions"][name]["version"]
+            if version is not None:
+                return version
+        except (KeyError, TypeError):
+            pass
+        version = environment.version(name)
+        if isinstance(version, Unreadable) and isinstance(environment.distribution(name), dict):
+            return Broken(version.reason)
+        return version
+
+    return _readers.setdefault(("version", name), read)
 
 
 def variable_of(name: str) -> Reader:
