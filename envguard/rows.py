@@ -1,7 +1,6 @@
 """Rules made ready to be applied to any number of environments: facts are read once, and equal facts judged once.
 
-What is remembered are answers to a few facts each, never whole environments, and no more of them than a bound: memory
-is flat over any number of environments, also where each is like no other.
+What is remembered are answers to a few facts each, never whole environments.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     # The row, what it says, how bad that is (a place in VERDICTS), and whether the outcome still wants its fix.
     Found: TypeAlias = "tuple[Row, Outcome, int, bool]"
 
-_MOST_REMEMBERED = 1_000
+_MOST_KNOWN, _MOST_NEW = 2_000, 200
 
 BLOCKED = VERDICTS.index("blocked")
 # An outcome without effect is as none at all: -1.
@@ -41,13 +40,41 @@ _RANKS = {
 }
 
 
+class Memory:
+    """Answers by the facts that gave them, few enough that memory is flat over any number of environments.
+
+    What was asked for once waits among the new ones, where facts that never come back cannot push out those that do.
+    """
+
+    __slots__ = ("_new", "known")
+
+    def __init__(self) -> None:
+        self.known: dict[Any, Any] = {}
+        self._new: dict[Any, Any] = {}
+
+    def again(self, facts: Any) -> Any:
+        """The answer that `known` lacks and that was new before; None where there is none."""
+        answer = self._new.pop(facts, None)
+        if answer is not None:
+            if len(self.known) >= _MOST_KNOWN:
+                self.known.clear()
+            self.known[facts] = answer
+        return answer
+
+    def keep(self, facts: Any, answer: Any) -> None:
+        """Remember an answer that is not None."""
+        if len(self._new) >= _MOST_NEW:
+            self._new.clear()
+        self._new[facts] = answer
+
+
 class Row:
     """One rule, ready to be applied: it remembers what equal facts gave."""
 
     __slots__ = (
         "_fix",
         "_judge",
-        "_remembered",
+        "_memory",
         "_skipped",
         "after",
         "for_all_schemes",
@@ -70,7 +97,7 @@ class Row:
         self.installs = bool(template.install or template.uninstall or template.torch)
         self.installs_torch = template.torch
         self._fix = None if self.installs or template.unset else Fix(template.text or "", ())
-        self._remembered: dict[Any, Found | None] = {}
+        self._memory = Memory()
         self._skipped: dict[str, Found] = {}
 
     def applies(self, subject: Subject) -> bool | None:
@@ -97,15 +124,11 @@ class Row:
     def look(self, subject: Subject) -> Found | None:
         """What the rule says about the environment; None where it has nothing to say."""
         facts = tuple([read(subject) for read in self.readers])
-        try:
-            return self._remembered[facts]
-        except KeyError:
-            pass
-        found = self.judge(facts)
-        if len(self._remembered) >= _MOST_REMEMBERED:
-            self._remembered.clear()
-        self._remembered[facts] = found
-        return found
+        answer: tuple[Found | None] | None = self._memory.known.get(facts) or self._memory.again(facts)
+        if answer is None:
+            answer = (self.judge(facts),)
+            self._memory.keep(facts, answer)
+        return answer[0]
 
     def judge(self, facts: tuple[Any, ...]) -> Found | None:
         """What the rule says about the facts that its readers gave."""
@@ -201,28 +224,29 @@ class Step:
 class Group:
     """Steps that read the same facts: what they say together is found by one look into a dictionary."""
 
-    __slots__ = ("_alone", "_of_one_machine", "places", "readers", "remembered", "steps")
+    __slots__ = ("_alone", "_of_one_machine", "memory", "places", "readers", "steps")
 
     def __init__(self, readers: tuple[Reader, ...], members: list[tuple[int, Step]]) -> None:
         self.readers = readers
         self.places = tuple([place for place, _ in members])
         self.steps = tuple([step for _, step in members])
-        self.remembered: dict[Any, tuple[Found | None, ...]] = {}
+        self.memory = Memory()
         row = self.steps[0].rows[0]
         self._alone = row if len(members) == 1 and self.steps[0].alone and row.readers == readers else None
         self._of_one_machine = self._alone is not None and isinstance(row.rule.need, OwnerNeed)
 
     def look(self, facts: tuple[Any, ...], subject: Subject) -> tuple[Found | None, ...]:
-        """What each step says where the facts are not remembered."""
-        if self._alone is None:
-            found = tuple([step.look(subject) for step in self.steps])
-        else:
-            found = (self._alone.judge(facts),)
-            if self._of_one_machine:  # nobody else has this path
-                return found
-        if len(self.remembered) >= _MOST_REMEMBERED:
-            self.remembered.clear()
-        self.remembered[facts] = found
+        """What each step says where the facts are not known."""
+        found: tuple[Found | None, ...] | None
+        if self._alone is not None and self._of_one_machine:  # nobody else has this path
+            return (self._alone.judge(facts),)
+        found = self.memory.again(facts)
+        if found is None:
+            if self._alone is not None:
+                found = (self._alone.judge(facts),)
+            else:
+                found = tuple([step.look(subject) for step in self.steps])
+            self.memory.keep(facts, found)
         return found
 
 
@@ -239,7 +263,7 @@ class Looks:
             own = [place_of[read] for read in group.readers] or [0]
             # twice where there is one: `itemgetter` gives a tuple only for several
             facts_of: Callable[[Sequence[Any]], tuple[Any, ...]] = itemgetter(*(own if len(own) > 1 else own * 2))
-            looks.append((facts_of, group.remembered, group.look))
+            looks.append((facts_of, group.memory.known, group.look))
         self._looks = tuple(looks)
         self.places = tuple([place for group in groups for place in group.places])
 
@@ -247,9 +271,9 @@ class Looks:
         """What the steps of the groups say, in the order of `places`."""
         facts = [read(subject) for read in self._readers] or [None]
         found: list[Found | None] = []
-        for facts_of, remembered, look in self._looks:
+        for facts_of, known, look in self._looks:
             own = facts_of(facts)
-            found += remembered.get(own) or look(own, subject)
+            found += known.get(own) or look(own, subject)
         return found
 
 
