@@ -219,7 +219,12 @@ class Mender:
             if attempt is None:
                 attempt = self._remember(asked, self._what(packages, constraints, torch))
             then, changed = apply(self._book, subject.environment, attempt)
-            judged = applied(look_again(looked, self._touched(changed), Subject(then, self._request)), _NOTHING_IGNORED)
+            after = Subject(then, self._request)
+            if self._course.groups:
+                again: Sequence[Found | None] = look_again(looked, self._touched(changed), after)
+            else:
+                again = self._course.look_at_each(after)
+            judged = applied(again, _NOTHING_IGNORED)
             left = [row for row, _, rank, _ in judged if rank == BLOCKED]
             more = [row for row in left if row.installs and row not in packages]
             if not more:

@@ -189,13 +189,17 @@ def _host_origin(host: str, version: Any) -> str:
 class Step:
     """The rows of one id, of which an environment gets one or none."""
 
-    __slots__ = ("alone", "readers", "rows")
+    __slots__ = ("alone", "rows")
 
     def __init__(self, rows: tuple[Row, ...]) -> None:
         self.rows = rows
         self.alone = len(rows) == 1 and not rows[0].rule.when.conditional
+
+    @property
+    def readers(self) -> tuple[Reader, ...]:
+        """The readers of every fact that decides what the step says."""
         readers: dict[Reader, None] = {}
-        for row in rows:
+        for row in self.rows:
             when = row.rule.when
             readers.update(dict.fromkeys([version_of(name) for name, _ in when.release]))
             readers.update(dict.fromkeys([variable_of(name) for name, _ in when.variable]))
@@ -205,7 +209,7 @@ class Step:
                 readers[device_kind] = None
             readers.update(dict.fromkeys(row.readers))
         readers.pop(nothing, None)
-        self.readers = tuple(readers)
+        return tuple(readers)
 
     def look(self, subject: Subject) -> Found | None:
         """What the row for this environment says; an undecided outcome where it cannot be said which row that is."""
@@ -278,23 +282,43 @@ class Looks:
 
 
 class Course:
-    """Steps in order, prerequisites first."""
+    """Steps in order, prerequisites first.
 
-    __slots__ = ("_all", "_in_order", "groups", "steps")
+    The first environment is looked at step by step, because most checks have no other.
+    """
+
+    __slots__ = ("_all", "_in_order", "_is_new", "groups", "steps")
 
     def __init__(self, steps: Sequence[Step]) -> None:
         self.steps = steps
-        members: dict[tuple[Reader, ...], list[tuple[int, Step]]] = {}
-        for place, step in enumerate(steps):
-            members.setdefault(step.readers, []).append((place, step))
-        self.groups = tuple([Group(readers, those) for readers, those in members.items()])
-        self._all = Looks(self.groups)
-        back = sorted(range(len(steps)), key=self._all.places.__getitem__)
-        self._in_order: Callable[[Sequence[Any]], Sequence[Any]] = itemgetter(*back) if len(back) > 1 else tuple
+        self.groups: tuple[Group, ...] = ()
+        self._is_new = True
+        self._all: Looks | None = None
+        self._in_order: Callable[[Sequence[Any]], Sequence[Any]] = tuple
 
     def look(self, subject: Subject) -> Sequence[Found | None]:
         """What each step says, in their order."""
+        if self._is_new:
+            self._is_new = False
+            return self.look_at_each(subject)
+        if self._all is None:
+            self._all = self._group()
         return self._in_order(self._all.look(subject))
+
+    def look_at_each(self, subject: Subject) -> Sequence[Found | None]:
+        """The same, without looking at steps of equal facts together."""
+        return [step.look(subject) for step in self.steps]
+
+    def _group(self) -> Looks:
+        members: dict[tuple[Reader, ...], list[tuple[int, Step]]] = {}
+        for place, step in enumerate(self.steps):
+            members.setdefault(step.readers, []).append((place, step))
+        self.groups = tuple([Group(readers, those) for readers, those in members.items()])
+        looks = Looks(self.groups)
+        back = sorted(range(len(self.steps)), key=looks.places.__getitem__)
+        if len(back) > 1:
+            self._in_order = itemgetter(*back)
+        return looks
 
 
 def look_again(looked: Sequence[Found | None], looks: Looks, subject: Subject) -> list[Found | None]:
