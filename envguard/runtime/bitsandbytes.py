@@ -1,8 +1,8 @@
 """bitsandbytes: linear layers become its Linear4bit (nf4, fp4) or Linear8bitLt (int8).
 
-Read in the released wheels of 0.43.3 to 0.50.2. On a CPU with AVX512-BF16 Linear4bit packs its weight anew when it first
-runs (0.49.0 and later, nn/modules.py, functional.py). Layers of most sizes fail at that, and its own way back, taken by
-state_dict, leaves the scales in another order: see `_pack_only_what_fits` and `_unpack`.
+Read in the released wheels of 0.43.3 to 0.50.2. On a CPU with AVX512-BF16 Linear4bit packs its weight anew when it
+first runs (0.49.0 and later, nn/modules.py, functional.py). Layers of most sizes fail at that, and its own way back,
+taken by state_dict, leaves the scales in another order: see `_pack_only_what_fits` and `_unpack`.
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ class Bitsandbytes(Adapter):
         again, they would change.
         """
         for _, layer in self._layers(model):
-            state = getattr(layer.weight, "quant_state", None)
+            state: Any = getattr(layer.weight, "quant_state", None)
             if getattr(state, "packing_format_for_cpu", False):
                 state.absmax = state.absmax.t().reshape(-1).float()
                 state.original_nested = False
