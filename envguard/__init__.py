@@ -6,7 +6,6 @@ Importing envguard imports nothing else: each public name is found on its first 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from envguard._version import __version__
-    from envguard.checking import check, snapshot
     from envguard.errors import (
         BackendChanged,
         BadInput,
@@ -22,16 +21,17 @@ if TYPE_CHECKING:
         UnknownOption,
         UnknownScheme,
     )
-    from envguard.guard import available, load, pipeline_config, require
+    from envguard.guard import available, check, load, pipeline_config, require, snapshot
     from envguard.guarded import Guarded
     from envguard.model import Environment, Report
+    from envguard.models import ModelReport, check_model
 
 _HOMES = {
     "__version__": "_version",
-    **dict.fromkeys(("check", "snapshot"), "checking"),
-    **dict.fromkeys(("available", "load", "pipeline_config", "require"), "guard"),
+    **dict.fromkeys(("available", "check", "load", "pipeline_config", "require", "snapshot"), "guard"),
     "Guarded": "guarded",
     **dict.fromkeys(("Environment", "Report"), "model"),
+    **dict.fromkeys(("ModelReport", "check_model"), "models"),
     **dict.fromkeys(
         (
             "BackendChanged",
@@ -63,6 +63,7 @@ __all__ = [
     "EnvguardError",
     "EnvguardWarning",
     "Guarded",
+    "ModelReport",
     "Report",
     "RequirementsNotMet",
     "SchemeConflict",
@@ -72,6 +73,7 @@ __all__ = [
     "__version__",
     "available",
     "check",
+    "check_model",
     "load",
     "pipeline_config",
     "require",

@@ -84,7 +84,7 @@ def _bad(text: str) -> BadInput:
 
 
 def _complain(text: str) -> None:
-    from envguard.output.escape import error_line
+    from envguard.output.layout import error_line
 
     _tell(f"envguard: error: {error_line(text)}")
 
@@ -111,7 +111,7 @@ def _fault(error: Exception) -> int:
 
     if os.environ.get("ENVGUARD_TRACEBACK"):
         _tell("".join(traceback.format_exception(error)).rstrip())
-    from envguard.output.escape import visible
+    from envguard.output.layout import visible
 
     last = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{os.path.basename(last.filename)}:{last.lineno}"
@@ -158,9 +158,8 @@ def _version() -> int:
 
 
 def _check(arguments: CheckArguments) -> int:
-    from envguard.checking import validate
+    from envguard.checks import near, resolve_spec, validate
     from envguard.shipped import load
-    from envguard.specs import near, resolve_spec
 
     if arguments.snapshot and arguments.python is not None:
         raise _bad("--python and --snapshot name two different things to look at: give one of them")
@@ -175,13 +174,53 @@ def _check(arguments: CheckArguments) -> int:
     if unknown:
         question = near(unknown[0], book.ids())
         raise _bad(f"--ignore: no rule has the id {unknown[0]!r}{question} (envguard rules lists them)")
+    if arguments.model is not None:
+        return _check_model(arguments, book)
     if not arguments.snapshot:
         return _emit(_live(arguments, book), arguments)
     return _check_snapshots(arguments, book)
 
 
+def _check_model(arguments: CheckArguments, book: RuleBook) -> int:
+    """Judge a model, here or in one recorded environment."""
+    from envguard.models import check_model_in
+    from envguard.probes.interpreter import ask, current
+    from envguard.subjects import subjects
+
+    if len(arguments.backend) > 1:
+        raise _bad("--model takes one --backend, to which every component in full precision is quantized")
+    if arguments.operation != "quantize":
+        raise _bad("--model says itself what has to be done: leave --for out")
+    environment, other, name = None, arguments.python, None
+    if arguments.snapshot:
+        found = list(subjects(arguments.snapshot))
+        if len(found) != 1 or found[0].environment is None:
+            error = found[0].error if len(found) == 1 else f"expected one snapshot, found {len(found)}"
+            raise _bad(f"{', '.join(arguments.snapshot)}: {error}")
+        environment, name = found[0].environment, found[0].name
+    report = check_model_in(
+        book,
+        arguments.model or "",
+        arguments.backend[0] if arguments.backend else None,
+        environment,
+        current if other is None else lambda: ask(other),
+        host=arguments.host,
+        device=arguments.device,
+        ignore=arguments.ignore,
+        subject=name,
+    )
+    if arguments.format == "text":
+        from envguard.output.model_text import print_report
+
+        print_report(report, sys.stdout, os.environ)
+    else:
+        sys.stdout.write(report.to_json() + "\n")
+    verdict = report.verdict if report.decides else report.report.verdict  # a survey decides with --strict alone
+    return _status(verdict, report.decides, arguments)
+
+
 def _live(arguments: CheckArguments, book: RuleBook) -> Report:
-    from envguard.checking import check_in
+    from envguard.checks import check_in
     from envguard.probes.interpreter import ask, current
 
     other = arguments.python
@@ -227,7 +266,7 @@ def _single(found: Iterator[Subject]) -> list[Subject]:
 
 
 def _recorded(environment: Environment, name: str, arguments: CheckArguments, book: RuleBook) -> Report:
-    from envguard.checking import check_in
+    from envguard.checks import check_in
 
     return check_in(
         book,
@@ -267,9 +306,13 @@ def _emit(report: Report, arguments: CheckArguments) -> int:
 
 def exit_status(report: Report, arguments: CheckArguments) -> int:
     """What a verdict means for a script (CONTRACT of the command line: see the README's table)."""
-    if not arguments.backend and not arguments.strict:
+    return _status(report.verdict, bool(arguments.backend), arguments)
+
+
+def _status(verdict: str, asked: bool, arguments: CheckArguments) -> int:
+    if not asked and not arguments.strict:
         return FINE
-    match report.verdict:
+    match verdict:
         case "blocked":
             return BLOCKED
         case "undecided":
@@ -285,7 +328,7 @@ def severest(*statuses: int) -> int:
 
 
 def _snapshot(parsed: argparse.Namespace) -> int:
-    from envguard.checking import snapshot_of
+    from envguard.guard import snapshot_of
     from envguard.probes.interpreter import ask, current
     from envguard.subjects import write_snapshot
 
@@ -298,9 +341,9 @@ def _snapshot(parsed: argparse.Namespace) -> int:
 
 
 def _explain(rule_id: str) -> int:
+    from envguard.checks import near
     from envguard.output.explain import explain
     from envguard.shipped import load
-    from envguard.specs import near
 
     book = load()
     rows = book.rows(rule_id)
@@ -311,9 +354,9 @@ def _explain(rule_id: str) -> int:
 
 
 def _rules(parsed: argparse.Namespace) -> int:
+    from envguard.checks import resolve_spec
     from envguard.output.explain import rules_table
     from envguard.shipped import load
-    from envguard.specs import resolve_spec
 
     book = load()
     backend = None if parsed.backend is None else resolve_spec(book, parsed.backend)[0]

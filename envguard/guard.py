@@ -1,24 +1,68 @@
-"""The doors to the runtime: available and require. The only maker of guarded backends."""
+"""The public functions, and the only maker of guarded backends."""
 
 from __future__ import annotations
 
 from envguard.callchecks import CallChecks
+from envguard.checks import check_in, resolve_spec
 from envguard.errors import BadInput, RequirementsNotMet, UnknownScheme
 from envguard.frozen import replace
 from envguard.guarded import Guarded, guarded
 from envguard.permits import passes
-from envguard.specs import resolve_spec
+from envguard.shipped import load as rules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Any, Literal, TypeAlias
 
-    from envguard.model import Operation
+    from envguard.model import Environment, Operation, Report
     from envguard.permits import Permit
+    from envguard.probes.interpreter import Interpreter
 
     Undecided: TypeAlias = Literal["block", "allow"]
     Wanted: TypeAlias = str | tuple[str, Mapping[str, Any]]
+
+
+def check(
+    *specs: str,
+    host: str = "auto",
+    device: str = "auto",
+    operation: Operation = "quantize",
+    environment: Environment | None = None,
+    ignore: Iterable[str] = (),
+) -> Report:
+    """What the rules say about some backends here, or in a recorded environment.
+
+    `specs` are `backend` or `backend:scheme` ("bnb:nf4"); none means all backends. `host` is the library in which the
+    backend runs (auto, diffusers, transformers, none), `device` is auto, cuda, cuda:N, rocm, xpu, mps or cpu,
+    `operation` is quantize, load or save. `ignore` holds ids of rules that do not decide. Never imports torch or a
+    backend.
+
+    Raises UnknownBackend or UnknownScheme for a bad spec, ValueError for a bad host, device or operation, or for an id
+    to ignore that no rule has.
+    """
+    from envguard.probes.interpreter import current
+
+    ignore = tuple(ignore)
+    unknown = [rule for rule in ignore if rule not in rules().ids()]
+    if unknown:
+        raise ValueError(f"ignore: no rule has the id {unknown[0]!r} (envguard rules lists them)")
+    return check_in(rules(), specs, environment, current, host=host, device=device, operation=operation, ignore=ignore)
+
+
+def snapshot() -> Environment:
+    """Every fact about this process's environment and machine, as schema envguard.snapshot/1 describes it."""
+    from envguard.probes.interpreter import current
+
+    return snapshot_of(current())
+
+
+def snapshot_of(interpreter: Interpreter) -> Environment:
+    """Every fact about an interpreter's environment and the machine."""
+    from envguard.probes.observe import full_snapshot
+
+    owners = tuple((backend.import_name, backend.distribution) for backend in rules().backends.values())
+    return full_snapshot(interpreter, owners)
 
 
 def available(
@@ -70,13 +114,14 @@ def load(cls: Any, path: str, *, device: str = "auto", undecided: Undecided = "b
 
     `cls` is a diffusers or transformers class (or pipeline, each of whose components has a config of its own), or for a
     plain torch module that `save` wrote, a callable that makes one. `path` is a folder, a `.gguf` file or a hub id in
-    the local cache, `arguments` are those of the class's `from_pretrained`.
+    the local cache, `arguments` are those of the class's `from_pretrained` (`gguf_file` names one of a folder's files).
 
     Raises RequirementsNotMet, BadModel (a BadInput), BackendChanged, UnknownOption.
     """
-    from envguard.loading import is_pipeline, look
+    from envguard.loading import is_pipeline, look, named
     from envguard.runtime.hosts import host_of
 
+    path = named(path, arguments)
     found = look(path, arguments.get("subfolder"))
     if is_pipeline(cls):
         asked = {name: (spec, host) for name, spec, host in found.components}
@@ -100,7 +145,6 @@ def pipeline_config(
     Raises RequirementsNotMet with one report on all components, UnknownBackend, UnknownScheme, UnknownOption, BadModel.
     """
     from envguard.loading import hosts_of
-    from envguard.shipped import load as rules
 
     if not components:
         raise BadInput("pipeline_config: expected a component and its spec, as in {'transformer': 'bnb:nf4'}")

@@ -82,6 +82,13 @@ def compiled_source(folder: str) -> str:
     """
     from envguard.rulefiles import plain, read_folder
 
-    tables = plain(read_folder(folder))
+    tables = _constant(plain(read_folder(folder)))
     head = '"""The rules of `rules/*.toml`, written by the build. Do not edit."""'
     return f"{head}\n\nSTAMPS = {stamps(folder)!r}\nTABLES = {tables!r}\n"
+
+
+def _constant(value: Any) -> Any:
+    """A table with tuples for its lists: bytecode holds a tuple ready-made and builds a list anew."""
+    if isinstance(value, dict):
+        return {name: _constant(item) for name, item in value.items()}
+    return tuple(map(_constant, value)) if isinstance(value, list) else value

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import envguard
-from envguard import checking, guard, shipped
+from envguard import checks, guard, shipped
 from envguard.model import SNAPSHOT_SCHEMA, Environment
 
 FINE: dict[str, Any] = {
@@ -39,7 +39,7 @@ FINE: dict[str, Any] = {
 def here(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The environment that `require` looks at; a test may change it."""
     data = copy.deepcopy(FINE)
-    monkeypatch.setattr(checking, "look", lambda *args, **kwargs: Environment(data))
+    monkeypatch.setattr(checks, "look", lambda *args, **kwargs: Environment(data))
     monkeypatch.setattr(guard, "_passed", {})
     return data
 

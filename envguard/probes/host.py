@@ -64,7 +64,7 @@ def host_facts(
         from envguard.probes.libstdcxx import libstdcxx
 
         found = libstdcxx(interpreter.base_prefix, environ, root)
-        value.update({key: found.value[key] for key in wanted.intersection(found.value)})
+        value.update({key: fact for key, fact in found.value.items() if key in wanted})
         unreadable.update(
             {f"/host/{key}": reason for key in wanted if (reason := found.unreadable.get(f"/host/{key}")) is not None}
         )

@@ -23,8 +23,8 @@ import sys
 from envguard.frozen import Frozen
 from envguard.model import Unreadable
 from envguard.probes import Observed, loader, visible
+from envguard.probes.accelerators import LIBRARIES, Traces, read_traces
 from envguard.probes.child import start
-from envguard.probes.nvidia_traces import LIBRARIES, Traces, read_traces
 from envguard.probes.visible import Gpu, Instance
 
 TYPE_CHECKING = False

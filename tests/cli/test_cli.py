@@ -349,7 +349,7 @@ def test_no_snapshot_gives_a_traceback_or_moves_the_cursor(tmp_path: Path, data:
 def test_a_fault_of_envguard_is_told_as_one_with_how_to_report_it(
     rules: RuleBook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("envguard.checking.report_on", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr("envguard.checks.report_on", lambda *args, **kwargs: 1 / 0)
     done = run("check", "--snapshot", saved(tmp_path, OK))
     assert (done.status, done.out) == (70, "")
     assert "a fault of envguard itself: ZeroDivisionError: division by zero" in done.err

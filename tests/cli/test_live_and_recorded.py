@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from installed_trees import install, module
 from support import gpu
 
-from envguard.checking import check_in, snapshot_of
+from envguard.checks import check_in
 from envguard.frozen import replace
+from envguard.guard import snapshot_of
 from envguard.model import DEVICE_KINDS, HOSTS, OPERATIONS, Environment
 from envguard.probes import Observed
 from envguard.probes.interpreter import Interpreter, current

@@ -214,10 +214,10 @@ def test_a_working_folder_that_is_gone_is_no_hindrance(tmp_path: Path) -> None:
 @pytest.fixture
 def fault(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second subject that is judged meets a fault of envguard."""
-    from envguard import checking
+    from envguard import checks
 
     judged: list[Any] = []
-    whole = checking.report_on
+    whole = checks.report_on
 
     def report_on(*args: Any, **kwargs: Any) -> Any:
         judged.append(args)
@@ -225,7 +225,7 @@ def fault(monkeypatch: pytest.MonkeyPatch) -> None:
             raise ZeroDivisionError("of\nall things \x1b[31m" + "x" * 10_000)
         return whole(*args, **kwargs)
 
-    monkeypatch.setattr(checking, "report_on", report_on)
+    monkeypatch.setattr(checks, "report_on", report_on)
     monkeypatch.delenv("ENVGUARD_TRACEBACK", raising=False)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from output_strategies import TEXTS
 
-from envguard.output.escape import can_show, prose, visible
+from envguard.output.layout import can_show, prose, visible
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from output_strategies import TEXTS
 
-from envguard.output.escape import visible
-from envguard.output.layout import clip, columns, pad, wrap
+from envguard.output.layout import clip, columns, pad, visible, wrap
 
 
 def test_a_wide_character_takes_two_columns_and_a_combining_one_none() -> None:

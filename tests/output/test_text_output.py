@@ -27,8 +27,7 @@ from output_strategies import REPORTS
 
 from envguard.frozen import replace
 from envguard.model import Fix, Outcome, Plan, Report, Request
-from envguard.output.escape import visible
-from envguard.output.layout import columns
+from envguard.output.layout import columns, visible
 from envguard.output.text import one_line, print_report, render
 
 

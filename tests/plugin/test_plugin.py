@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from support import HEADER, everything, machine, row, snapshot, tables
 
-from envguard import __version__, callchecks, checking, guard, shipped
+from envguard import __version__, callchecks, checks, guard, shipped
 from envguard.model import Environment
 from envguard.rulebook import RuleBook
 from envguard.rulefiles import check_tables
@@ -50,7 +50,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # of all that is installed, only this one
 
     def run(text: str, *options: str, data: dict[str, Any] = FINE, ini: str = "") -> pytest.RunResult:
-        monkeypatch.setattr(checking, "look", lambda *args, **kwargs: Environment(data))
+        monkeypatch.setattr(checks, "look", lambda *args, **kwargs: Environment(data))
         monkeypatch.setattr(guard, "_passed", {})
         pytester.makeini(f"[pytest]\n{ini}")
         pytester.makepyfile(f"import pytest\n{text}")

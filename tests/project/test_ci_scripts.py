@@ -76,5 +76,22 @@ def test_only_a_skip_that_names_a_platform_or_a_user_passes(text: str, status: i
     assert done.returncode == status, done.stdout
 
 
+@pytest.mark.parametrize(
+    ("test", "reason", "wanted"),
+    [
+        ("tests.runtime.test_quanto::test_one", "envguard: quanto blocked: needs a GPU", True),
+        ("tests.runtime.test_quanto::test_one", "no ninja", False),
+        ("tests.plugin.test_plugin::test_one", "envguard: quanto blocked: needs a GPU", False),
+        ("tests.plugin.test_plugin::test_one", "only on Windows", True),
+    ],
+)
+def test_without_backends_our_own_plugin_may_skip_what_runs_them(test: str, reason: str, wanted: bool) -> None:
+    assert no_skips.allowed(test, reason, without_backends=True) is wanted
+
+
+def test_with_backends_our_own_plugin_may_skip_nothing() -> None:
+    assert not no_skips.allowed("tests.runtime.test_quanto::test_one", "envguard: no GPU", without_backends=False)
+
+
 def test_a_refused_skip_is_named_with_its_reason() -> None:
     assert no_skips.skips(report(PASSED, skipped("no compiler"))) == [("a::b", "no compiler")]

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from envguard.model import Unreadable
 from envguard.probes import child, loader, nvidia
+from envguard.probes.accelerators import parse_nvrm, read_traces
 from envguard.probes.nvidia import Answer, Traces, failure, parse_answer
-from envguard.probes.nvidia_traces import parse_nvrm, read_traces
 
 Driver = Callable[..., dict[str, str]]
 Root = Callable[[dict[str, str]], str]

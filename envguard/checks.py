@@ -1,11 +1,12 @@
-"""Joins rules, probes and verdicts: a check of this machine or of a recorded one, and a snapshot."""
+"""What was asked -> a Report: specs are resolved, the facts that their rules read observed, and the rules applied.
+
+All that a command line's check needs of the rooms below; `guard.py` makes the public functions of it.
+"""
 
 from __future__ import annotations
 
 from envguard.evaluate import Evaluator
 from envguard.model import DEVICE_KINDS, HOSTS, OPERATIONS, Environment, Report, Request
-from envguard.shipped import load
-from envguard.specs import resolve_host, resolve_spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,33 +16,6 @@ if TYPE_CHECKING:
     from envguard.model import BackendReport, Operation
     from envguard.probes.interpreter import Interpreter
     from envguard.rulebook import RuleBook
-
-
-def check(
-    *specs: str,
-    host: str = "auto",
-    device: str = "auto",
-    operation: Operation = "quantize",
-    environment: Environment | None = None,
-    ignore: Iterable[str] = (),
-) -> Report:
-    """What the rules say about some backends here, or in a recorded environment.
-
-    `specs` are `backend` or `backend:scheme` ("bnb:nf4"); none means all backends. `host` is the library in which the
-    backend runs (auto, diffusers, transformers, none), `device` is auto, cuda, cuda:N, rocm, xpu, mps or cpu,
-    `operation` is quantize, load or save. `ignore` holds ids of rules that do not decide. Never imports torch or a
-    backend.
-
-    Raises UnknownBackend or UnknownScheme for a bad spec, ValueError for a bad host, device or operation, or for an id
-    to ignore that no rule has.
-    """
-    from envguard.probes.interpreter import current
-
-    ignore = tuple(ignore)
-    unknown = [rule for rule in ignore if rule not in load().ids()]
-    if unknown:
-        raise ValueError(f"ignore: no rule has the id {unknown[0]!r} (envguard rules lists them)")
-    return check_in(load(), specs, environment, current, host=host, device=device, operation=operation, ignore=ignore)
 
 
 def check_in(
@@ -56,7 +30,7 @@ def check_in(
     ignore: Iterable[str] = (),
     subject: str | None = None,
 ) -> Report:
-    """`check` with the rules given; without an environment, `interpreter()` tells which one to look at."""
+    """The report of a check by the rules given; without an environment, `interpreter()` tells which to look at."""
     return examine(
         book,
         specs,
@@ -82,7 +56,7 @@ def examine(
     ignore: Iterable[str] = (),
     subject: str | None = None,
 ) -> tuple[Report, Environment]:
-    """The report, and the environment that it was made from."""
+    """`check_in`, with the environment that the report was made from."""
     validate(host, device, operation)
     asked = _resolve(book, tuple(specs))
     looked_at = None
@@ -178,16 +152,53 @@ def look(
     return observe(wanted_by(rules), interpreter, folders)
 
 
-def snapshot() -> Environment:
-    """Every fact about this process's environment and machine, as schema envguard.snapshot/1 describes it."""
-    from envguard.probes.interpreter import current
+def resolve_host(host: str, environment: Environment) -> Any:
+    """`auto` is diffusers if installed, else transformers, else diffusers."""
+    if host != "auto":
+        return host
+    if environment.distribution("diffusers") is None and isinstance(environment.distribution("transformers"), dict):
+        return "transformers"
+    return "diffusers"
 
-    return snapshot_of(current())
+
+def resolve_spec(book: RuleBook, spec: str) -> tuple[str, str | None]:
+    """Backend and scheme of a spec, by name or alias; `-`, `_` and case do not matter.
+
+    Raises UnknownBackend or UnknownScheme, which list the near names.
+    """
+    name, colon, scheme = spec.partition(":")
+    backend = next(
+        (b for b in book.backends.values() if _plain(name) in map(_plain, (b.name, *b.aliases, b.distribution))), None
+    )
+    if backend is None:
+        from envguard.errors import UnknownBackend
+
+        known = sorted({alias for b in book.backends.values() for alias in (b.name, *b.aliases)})
+        raise UnknownBackend(f"unknown backend {name!r}{near(name, known)}; known are {', '.join(book.backends)}")
+    if not colon:
+        return backend.name, None
+    schemes = {**backend.schemes, **backend.load_schemes}
+    for official, aliases in schemes.items():
+        if _plain(scheme) in map(_plain, (official, *aliases)):
+            return backend.name, official
+    from envguard.errors import UnknownScheme
+
+    known = [each for official, aliases in schemes.items() for each in (official, *aliases)]
+    raise UnknownScheme(
+        f"unknown scheme {scheme!r} of {backend.name}{near(scheme, known)}; known are {', '.join(backend.schemes)}"
+    )
 
 
-def snapshot_of(interpreter: Interpreter) -> Environment:
-    """Every fact about an interpreter's environment and the machine."""
-    from envguard.probes.observe import full_snapshot
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "-")
 
-    owners = tuple((backend.import_name, backend.distribution) for backend in load().backends.values())
-    return full_snapshot(interpreter, owners)
+
+def near(name: str, known: Sequence[str]) -> str:
+    """A question after the near names, for a name that is close to known ones; else nothing."""
+    if len(name) > 100:  # is near to none of them, and to find that out takes seconds for 10 MB
+        return ""
+    from difflib import get_close_matches
+
+    by_plain = {_plain(each): each for each in known}
+    near = [by_plain[each] for each in get_close_matches(_plain(name), list(by_plain), n=3)]
+    return f", did you mean {' or '.join(near)}?" if near else ""
