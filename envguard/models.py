@@ -6,7 +6,7 @@ Nothing of the model is loaded: its configurations and the headers of its files 
 from __future__ import annotations
 
 from envguard.checks import evaluator, resolve_spec, validate
-from envguard.errors import BadInput
+from envguard.errors import BadInput, BadModel
 from envguard.frozen import Frozen
 from envguard.model import Environment, Report, Request, Unreadable, worst
 from envguard.shipped import load
@@ -165,6 +165,9 @@ def check_model_in(
         raise BadInput(f"unknown dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
     asked = None if spec is None else resolve_spec(book, spec)
     model = inspect(locate(path))
+    for component in model.components:
+        if component.weights == "none":
+            raise BadModel(f"{component.path}: expected weights beside its config.json, found none: is all downloaded?")
     parts = [_Part(book, component, tensors_of(component), asked, host, device) for component in model.components]
     looked_at = None
     if environment is None:

@@ -211,6 +211,13 @@ def test_bad_arguments_are_refused(tmp_path: Path, arguments: dict[str, Any], sa
         check_model(str(flux(tmp_path)), environment=machine(), **arguments)
 
 
+def test_a_folder_without_weights_is_told(tmp_path: Path) -> None:
+    path = flux(tmp_path)
+    (path / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(BadModel, match="found none: is all downloaded"):
+        check_model(str(path), environment=machine())
+
+
 def test_a_bad_model_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(BadModel):
         envguard.check_model(str(tmp_path))

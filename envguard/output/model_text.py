@@ -85,7 +85,7 @@ def _cell(size: int | None) -> str:
 def _words(report: ComponentReport) -> str:
     weights = report.component.weights
     if weights not in ("safetensors", "gguf"):
-        return f"{weights} weights, which are not read" if weights != "none" else "no weights"
+        return f"{weights} weights, which are not read"
     if report.operation == "load":
         return f"stored as {report.spec}"
     return report.spec or ""
