@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from envguard.errors import UnknownOption
+from envguard.runtime.hosts import serializable
 from envguard.runtime.imports import import_checked
 
 if TYPE_CHECKING:
@@ -52,6 +53,21 @@ class Adapter(ABC):
     def host_config(self, scheme: str) -> Any:
         """The host's quantization_config for `from_pretrained`."""
 
+    def device_map(self) -> dict[str, str] | None:
+        """What `from_pretrained` is told, where the caller says nothing; None leaves the model on the CPU."""
+        return None if self.permit.device == "cpu" else {"": self.permit.device}
+
+    def loaded(self, model: torch.nn.Module) -> None:  # noqa: B027
+        """Called for a model that a host has loaded, before it runs."""
+
+    def host_saves(self, model: torch.nn.Module) -> dict[str, Any] | None:
+        """What `save_pretrained` is told for a model that its host quantized; None: our own folder is to hold it."""
+        return {} if serializable(model) else None
+
+    def before_host_loads(self) -> None:
+        """Called before the host loads a model that is quantized already. Raises BadInput where that may not be."""
+        return
+
     @abstractmethod
     def store(self, model: torch.nn.Module) -> Stored:
         """The whole model as tensors and a layout."""
@@ -61,6 +77,20 @@ class Adapter(ABC):
         """The opposite of `store`: fills a model of the same architecture, whose parameters are on torch's meta device,
         and moves it onto the permit's device. Raises BadInput where the tensors are not those of the model.
         """
+
+
+class FileAdapter(Adapter):
+    """A backend whose models are single files in its own format. The keyword-only parameters of `load_file` are options
+    too.
+    """
+
+    @abstractmethod
+    def load_file(self, cls: Any, path: str, arguments: dict[str, Any]) -> torch.nn.Module:
+        """A model of a class from a file, on the permit's device; `arguments` are those of the class's loader."""
+
+    @abstractmethod
+    def save_file(self, model: torch.nn.Module, scheme: str, path: str) -> None:
+        """Write a quantized model to a file, whole or not at all."""
 
 
 def adapter_for(permit: Permit) -> Adapter:

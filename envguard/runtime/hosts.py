@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
     from envguard.model import Host
@@ -49,11 +53,31 @@ def serializable(model: Any) -> bool:
     return bool(told() if callable(told) else told)
 
 
+def modules_to_skip(exclude: Sequence[str]) -> list[str] | None:
+    """`exclude` in the words of the hosts' configurations; None leaves it to the host.
+
+    From 5.0 on transformers matches a pattern with the start or the end of a module's name alone.
+    """
+    return [name for each in exclude for name in (each, rf".*\.{re.escape(each)}")] or None
+
+
 def from_pretrained(adapter: Adapter, cls: Any, path: str, config: Any, arguments: dict[str, Any]) -> torch.nn.Module:
     """`cls.from_pretrained`, with a quantization_config where the weights are to be quantized on the way."""
     if config is not None:
         arguments = {"quantization_config": config, **arguments}
-    if "device_map" not in arguments and adapter.permit.device != "cpu":
-        arguments = {"device_map": {"": adapter.permit.device}, **arguments}
+    if (device_map := adapter.device_map()) is not None:
+        arguments = {"device_map": device_map, **arguments}
+    if _holds_torch_files(os.path.join(path, arguments.get("subfolder") or "")):
+        arguments = {"use_safetensors": False, **arguments}  # diffusers reports an error and then looks for them
     model: torch.nn.Module = cls.from_pretrained(path, **arguments)
+    adapter.loaded(model)
     return model
+
+
+def _holds_torch_files(folder: str) -> bool:
+    """True for a folder whose weights are torch files (`*.bin`, which hosts read with weights_only=True) alone."""
+    try:
+        endings = {os.path.splitext(name)[1] for name in os.listdir(folder)}
+    except OSError:  # a hub id
+        return False
+    return ".bin" in endings and ".safetensors" not in endings
