@@ -311,7 +311,7 @@ def _look(book: RuleBook, requests: Sequence[Request], interpreter: Any) -> Envi
 
 def _device(environment: Environment, device: str) -> Device:
     """The device that a request comes to; the CPU for auto where no other one is seen."""
-    from envguard.judge import SeenDevice, Subject
+    from envguard.judge.subject import SeenDevice, Subject
     from envguard.model import Device
 
     request = Request("", device=device)
