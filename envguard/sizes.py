@@ -198,6 +198,7 @@ def _rule(backend: str, scheme: str, options: dict[str, Any]) -> Rule:
         ("torchao", "int8_weight_only"): lambda rows, columns, width: rows * columns + 5 * rows,
         ("torchao", "int8_dynamic"): lambda rows, columns, width: rows * columns + 5 * rows,
         ("torchao", "int4_weight_only"): _grouped(4, group or 128, 2),
+        ("torchao", "int4_tile_packed"): _tile_packed(group or 128),
         ("torchao", "float8_weight_only"): lambda rows, columns, width: rows * columns + 4 * rows,
         ("torchao", "float8_dynamic"): _float8_dynamic,
         ("torchao", "nvfp4_weight_only"): _nvfp4,
@@ -241,6 +242,18 @@ def _grouped(bits: int, group: int, parts: int) -> Rule:
         if columns % group:
             return None
         return rows * columns * bits // 8 + rows * columns // group * parts * width
+
+    return rule
+
+
+def _tile_packed(group: int) -> Rule:
+    """Tiles of tinygemm: rows filled up to 8, columns to 1024, a bfloat16 scale and zero point for each group."""
+
+    def rule(rows: int, columns: int, _: int) -> int | None:
+        if columns % group:
+            return None
+        count = _up(rows, 8) * _up(columns, 1024)
+        return count // 2 + count // group * 4
 
     return rule
 
