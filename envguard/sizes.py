@@ -247,9 +247,15 @@ def _grouped(bits: int, group: int, parts: int) -> Rule:
 
 
 def _tile_packed(group: int) -> Rule:
-    """Rows padded to 8, columns to 1024 (torchao 0.18 int4_tile_packed_to_4d_tensor.py)."""
-    padded = _grouped(4, group, 2)
-    return lambda rows, columns, width: padded(_up(rows, 8), _up(columns, 1024), width)
+    """Tiles of tinygemm: rows filled up to 8, columns to 1024, a bfloat16 scale and zero point for each group."""
+
+    def rule(rows: int, columns: int, _: int) -> int | None:
+        if columns % group:
+            return None
+        count = _up(rows, 8) * _up(columns, 1024)
+        return count // 2 + count // group * 4
+
+    return rule
 
 
 def _uint(bits: int, group: int) -> Rule:

@@ -28,6 +28,8 @@ KNOWN = [
     (ao("Int8WeightOnlyConfig"), "torchao:int8_weight_only"),
     (ao("Int8DynamicActivationInt8WeightConfig"), "torchao:int8_dynamic"),
     (ao("Int4WeightOnlyConfig", group_size=64), "torchao:int4_weight_only"),
+    (ao("Int4WeightOnlyConfig", int4_packing_format={"_type": "Int4PackingFormat", "_data": "TILE_PACKED_TO_4D"}),
+     "torchao:int4_tile_packed"),
     (ao("Float8WeightOnlyConfig"), "torchao:float8_weight_only"),
     (ao("Float8DynamicActivationFloat8WeightConfig"), "torchao:float8_dynamic"),
     (ao("UIntXWeightOnlyConfig", dtype={"_type": "torch.dtype", "_data": "uint4"}), "torchao:uint4_weight_only"),
