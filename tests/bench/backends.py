@@ -5,7 +5,8 @@ python tests/bench/backends.py [--device cpu|cuda] [--host diffusers|transformer
 The model is made from a configuration with random weights in bfloat16: a FluxTransformer2DModel, or a LlamaForCausalLM.
 Bare is what a user writes with the library's own classes, guarded is `envguard.require(spec).load(...)`. Each spec runs
 in a process of its own, bare and guarded twice in turn, the faster of each counts; the first one is not counted.
-Memory is `torch.cuda.memory_allocated`, on a CPU the bytes of all tensors. Schemes that cannot run are shown with the
+Memory is `torch.cuda.memory_allocated`, on a CPU the bytes of all tensors, as a part of what bf16 takes; estimate is
+what `envguard check --model` expects, as a part of what was measured. Schemes that cannot run are shown with the
 rules that say so. Nothing here passes or fails; the limit (guarded <= 1.02 x bare + 50 ms) stands beside the figures.
 """
 
@@ -38,7 +39,18 @@ PACKAGES = (
     *("torch", "diffusers", "transformers", "accelerate", "bitsandbytes", "torchao", "mslk-cuda", "optimum-quanto"),
     *("gguf", "nvidia-modelopt"),
 )
-COLUMNS = ("spec", "load bare", "load guarded", "within", "memory", "forward bare", "forward guarded", "error", "same")
+COLUMNS = (
+    "spec",
+    "load bare",
+    "load guarded",
+    "within",
+    "memory",
+    "estimate",
+    "forward bare",
+    "forward guarded",
+    "error",
+    "same",
+)
 
 
 def flux(millions: int) -> Any:
@@ -172,12 +184,23 @@ def one(spec: str, host: str, device: str, folder: str) -> dict[str, Any]:
         "load bare": min(loads["bare"]),
         "load guarded": min(loads["guarded"]),
         "memory": guarded["memory"] / full["memory"],
+        "estimate": estimated(spec, host, device, folder) / guarded["memory"],
         "forward bf16": full["forward"],
         "forward bare": bare["forward"],
         "forward guarded": guarded["forward"],
         "error": float((output - wanted).norm() / wanted.norm()),
         "same": bool(torch.equal(output, bare_output)),
     }
+
+
+def estimated(spec: str, host: str, device: str, folder: str) -> float:
+    """The bytes that a check of the model expects."""
+    import envguard
+
+    path = str(Path(folder) / f"{spec.partition(':')[2]}.gguf") if spec.startswith("gguf") else folder
+    report = envguard.check_model(path, None if spec.startswith("gguf") else spec, host=host, device=device)
+    size = report.components[0].size
+    return size.total if size else float("nan")
 
 
 def measure(load: Callable[[], Any], batch: dict[str, Any], host: str, device: str) -> tuple[dict[str, float], Any]:
@@ -289,6 +312,7 @@ def row(found: dict[str, Any]) -> str:
         f"{found['load guarded']:.2f} s",
         f"{found['load guarded'] / allowed:.2f}",
         f"{found['memory']:.3f}",
+        f"{found['estimate']:.3f}",
         f"{1000 * found['forward bare']:.1f} ms",
         f"{found['forward guarded'] / found['forward bare']:.2f} x",
         f"{found['error']:.4f}",
