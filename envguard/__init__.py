@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from envguard.guard import available, check, load, pipeline_config, require, snapshot
     from envguard.guarded import Guarded
     from envguard.model import Environment, Report
+    from envguard.models import ModelReport, check_model
 
 _HOMES = {
     "__version__": "_version",
     **dict.fromkeys(("available", "check", "load", "pipeline_config", "require", "snapshot"), "guard"),
     "Guarded": "guarded",
     **dict.fromkeys(("Environment", "Report"), "model"),
+    **dict.fromkeys(("ModelReport", "check_model"), "models"),
     **dict.fromkeys(
         (
             "BackendChanged",
@@ -61,6 +63,7 @@ __all__ = [
     "EnvguardError",
     "EnvguardWarning",
     "Guarded",
+    "ModelReport",
     "Report",
     "RequirementsNotMet",
     "SchemeConflict",
@@ -70,6 +73,7 @@ __all__ = [
     "__version__",
     "available",
     "check",
+    "check_model",
     "load",
     "pipeline_config",
     "require",

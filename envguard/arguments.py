@@ -26,6 +26,7 @@ class CheckArguments(Frozen):
     host: str = "auto"
     device: str = "auto"
     operation: str = "quantize"
+    model: str | None = None
     python: str | None = None
     snapshot: tuple[str, ...] = ()
     format: str = "text"
@@ -39,6 +40,7 @@ _VALUES = {
     "--host": "host",
     "--device": "device",
     "--for": "operation",
+    "--model": "model",
     "--python": "python",
     "--snapshot": "snapshot",
     "--format": "format",
@@ -120,6 +122,11 @@ def _add_check(check: argparse.ArgumentParser) -> None:
     )
     check.add_argument(
         "--for", dest="operation", choices=OPERATIONS, default="quantize", help="what to do (default: quantize)"
+    )
+    check.add_argument(
+        "--model",
+        metavar="PATH",
+        help="a model: its folder, .safetensors or .gguf file, or the hub id of one in the local cache",
     )
     where = check.add_argument_group("what to look at (default: this interpreter)")
     where.add_argument("--python", metavar="EXE", help="another interpreter or virtual environment")

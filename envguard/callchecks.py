@@ -42,7 +42,7 @@ class CallChecks:
             report, environment = self._look(spec, operation, host)
             permit = issue(report, environment, self._book.backends[self._backend].import_name, self._undecided)
             self._permits[scheme, operation, host] = now, permit
-            self.warn_if_degraded(report, stacklevel=4)
+            self.warn_if_degraded(report, stacklevel=5)  # warn_if_degraded, permit, loading, guarded, its caller
         return permit
 
     def warn_if_degraded(self, report: Report, stacklevel: int) -> None:

@@ -174,9 +174,49 @@ def _check(arguments: CheckArguments) -> int:
     if unknown:
         question = near(unknown[0], book.ids())
         raise _bad(f"--ignore: no rule has the id {unknown[0]!r}{question} (envguard rules lists them)")
+    if arguments.model is not None:
+        return _check_model(arguments, book)
     if not arguments.snapshot:
         return _emit(_live(arguments, book), arguments)
     return _check_snapshots(arguments, book)
+
+
+def _check_model(arguments: CheckArguments, book: RuleBook) -> int:
+    """Judge a model, here or in one recorded environment."""
+    from envguard.models import check_model_in
+    from envguard.probes.interpreter import ask, current
+    from envguard.subjects import subjects
+
+    if len(arguments.backend) > 1:
+        raise _bad("--model takes one --backend, to which every component in full precision is quantized")
+    if arguments.operation != "quantize":
+        raise _bad("--model says itself what has to be done: leave --for out")
+    environment, other, name = None, arguments.python, None
+    if arguments.snapshot:
+        found = list(subjects(arguments.snapshot))
+        if len(found) != 1 or found[0].environment is None:
+            error = found[0].error if len(found) == 1 else f"expected one snapshot, found {len(found)}"
+            raise _bad(f"{', '.join(arguments.snapshot)}: {error}")
+        environment, name = found[0].environment, found[0].name
+    report = check_model_in(
+        book,
+        arguments.model or "",
+        arguments.backend[0] if arguments.backend else None,
+        environment,
+        current if other is None else lambda: ask(other),
+        host=arguments.host,
+        device=arguments.device,
+        ignore=arguments.ignore,
+        subject=name,
+    )
+    if arguments.format == "text":
+        from envguard.output.model_text import print_report
+
+        print_report(report, sys.stdout, os.environ)
+    else:
+        sys.stdout.write(report.to_json() + "\n")
+    verdict = report.verdict if report.decides else report.report.verdict  # a survey decides with --strict alone
+    return _status(verdict, report.decides, arguments)
 
 
 def _live(arguments: CheckArguments, book: RuleBook) -> Report:
@@ -266,9 +306,13 @@ def _emit(report: Report, arguments: CheckArguments) -> int:
 
 def exit_status(report: Report, arguments: CheckArguments) -> int:
     """What a verdict means for a script (CONTRACT of the command line: see the README's table)."""
-    if not arguments.backend and not arguments.strict:
+    return _status(report.verdict, bool(arguments.backend), arguments)
+
+
+def _status(verdict: str, asked: bool, arguments: CheckArguments) -> int:
+    if not asked and not arguments.strict:
         return FINE
-    match report.verdict:
+    match verdict:
         case "blocked":
             return BLOCKED
         case "undecided":

@@ -10,7 +10,6 @@ from envguard.versions import key, satisfies
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from typing import Any
 
     from envguard.model import Environment
     from envguard.rule import FixTemplate, TorchBuild
@@ -22,12 +21,15 @@ _SAFE_ON_WINDOWS = (_SAFE - set("@%+,")) | {"\\"}  # cmd.exe splits a program's 
 _UNQUOTABLE = frozenset('"%!`$\u201c\u201d\u201e')
 
 
+PYTHON = "\0"  # stands for the interpreter in commands that many machines share; no command line can hold it
+
+
 class Installer(Frozen):
     """How packages get into an inspected environment.
 
     `before` are commands that must run first (making a virtual environment where this one may not be changed),
     `install` and `uninstall` the words of the command up to the packages, `note` what to know about it. `install` is
-    None where no command helps; `note` then says why.
+    None where no command helps; `note` then says why. Commands name the interpreter as PYTHON.
     """
 
     before: tuple[str, ...]
@@ -38,34 +40,54 @@ class Installer(Frozen):
     uses_uv: bool
 
 
-def installer(environment: Environment) -> Installer:
-    """The installer of an environment, from its facts about Python, system and package index."""
-    windows = environment.fact("host", "system") == "Windows"
-    executable = _known(environment.fact("python", "executable"))
+def installer(environment: Environment) -> tuple[Installer, str]:
+    """The installer of an environment and its interpreter as the shell reads it, from the facts about Python, system
+    and package index.
+    """
+    fact = environment.fact
+    windows = fact("host", "system") == "Windows"
+    executable = fact("python", "executable")
+    if isinstance(executable, Unreadable):
+        executable = None
     if executable is not None and not _quotable(executable, windows):
-        why = "the interpreter's path holds characters that no shell command should carry"
-        return Installer((), None, None, why, windows, False)
-    python = quote(executable or ("python" if windows else "python3"), windows)
-    locked = _locked(environment)
-    uses_uv = locked is None and environment.fact("python", "pip") is None
+        return Installer((), None, None, _UNQUOTABLE_PATH, windows, False), ""
+    virtual = fact("python", "virtual_environment") is True
+    managed = fact("python", "externally_managed") is True and not virtual
+    locked = managed or fact("python", "writable") is False
+    asked = windows, virtual, managed, locked, fact("python", "pip") is None, _offline(environment)
+    known = _installers.get(asked)
+    if known is None:
+        known = _installers[asked] = _installer(*asked)
+    return known, quote(executable or ("python" if windows else "python3"), windows)
+
+
+_installers: dict[tuple[bool, ...], Installer] = {}
+
+
+def _installer(windows: bool, virtual: bool, managed: bool, locked: bool, lacks_pip: bool, offline: bool) -> Installer:
+    uses_uv = not locked and lacks_pip
+    python = PYTHON
     before: tuple[str, ...] = ()
-    note = locked
+    note = None
     if uses_uv:
         install, uninstall = f"uv pip install --python {python}", f"uv pip uninstall --python {python}"
         note = "this environment has no pip: the command uses uv (https://docs.astral.sh/uv)"
     else:
-        if locked is not None and environment.fact("python", "virtual_environment") is True:
-            # an environment made from one sees the base Python's packages, not those of this one
-            return Installer((), None, None, _READ_ONLY, windows, False)
-        if locked is not None:
+        if locked:
+            if virtual:  # an environment made from one sees the base Python's packages, not those of this one
+                return Installer((), None, None, _READ_ONLY, windows, False)
+            note = _MANAGED if managed else _LOCKED
             before = (f"{python} -m venv --system-site-packages .venv",)
             python = ".venv\\Scripts\\python.exe" if windows else ".venv/bin/python"
         install, uninstall = f"{python} -m pip install", f"{python} -m pip uninstall --yes"
-    if _offline(environment):
+    if offline:
         return Installer(before, None, uninstall, _OFFLINE, windows, uses_uv)
     return Installer(before, install, uninstall, note, windows, uses_uv)
 
 
+_UNQUOTABLE_PATH = "the interpreter's path holds characters that no shell command should carry"
+_MANAGED = "the operating system manages this Python (PEP 668): use a virtual environment, as the commands do"
+_LOCKED = "this environment cannot be written: use a virtual environment of your own, as the commands do"
 _READ_ONLY = (
     "this virtual environment cannot be written: ask whoever keeps it, or make one of your own and install everything"
     " there"
@@ -76,28 +98,12 @@ _OFFLINE = (
 )
 
 
-def _known(fact: Any) -> Any:
-    return None if isinstance(fact, Unreadable) else fact
-
-
 def _offline(environment: Environment) -> bool:
     for name in ("PIP_NO_INDEX", "UV_OFFLINE"):
         value = environment.fact("environment_variables", name)
         if isinstance(value, str) and value.lower() not in ("", "0", "false", "no", "off"):
             return True
     return False
-
-
-def _locked(environment: Environment) -> str | None:
-    """Why this environment may not be changed in place, None where it may."""
-    if (
-        environment.fact("python", "externally_managed") is True
-        and environment.fact("python", "virtual_environment") is not True
-    ):
-        return "the operating system manages this Python (PEP 668): use a virtual environment, as the commands do"
-    if environment.fact("python", "writable") is False:
-        return "this environment cannot be written: use a virtual environment of your own, as the commands do"
-    return None
 
 
 def quote(word: str, windows: bool) -> str:
@@ -109,29 +115,6 @@ def quote(word: str, windows: bool) -> str:
 
 def _quotable(word: str, windows: bool) -> bool:
     return word.isprintable() and not (windows and not _UNQUOTABLE.isdisjoint(word)) and not word.startswith("-")
-
-
-class Constraints:
-    """Every version clause that the rules of a request put on distributions; it remembers what it was asked."""
-
-    def __init__(self, clauses: Mapping[str, tuple[Clause, ...]]) -> None:
-        self._clauses = clauses
-        self._merged: dict[tuple[Wanted, ...], tuple[str, ...]] = {}
-
-    def on(self, distribution: str) -> tuple[Clause, ...]:
-        """The clauses on one distribution."""
-        return self._clauses.get(distribution, ())
-
-    def merge(self, wanted: tuple[Wanted, ...]) -> tuple[str, ...]:
-        """Requirements with the constraints of every rule that applies folded in, one a distribution.
-
-        `torchao>=0.7.0` with a host that needs `>=0.15.0` gives `torchao>=0.15.0`: a fix has to work for all rules at
-        once.
-        """
-        merged = self._merged.get(wanted)
-        if merged is None:
-            merged = self._merged[wanted] = merge(wanted, self._clauses)
-        return merged
 
 
 def merge(wanted: Iterable[Wanted], constraints: Mapping[str, tuple[Clause, ...]]) -> tuple[str, ...]:
@@ -209,10 +192,14 @@ def plan_commands(
     return tuple(commands)
 
 
-def render(template: FixTemplate, constraints: Constraints, how: Installer, torch: TorchFix | None) -> Fix:
+def render(
+    template: FixTemplate, constraints: Mapping[str, tuple[Clause, ...]], how: Installer, torch: TorchFix | None
+) -> Fix:
     """A rule's fix for an inspected environment: words, and commands where commands can do it.
 
-    `torch` is the build that fits the machine; only a template that asks for one reads it.
+    `constraints` are the version clauses of every rule that applies: `torchao>=0.7.0` with a host that needs `>=0.15.0`
+    gives `torchao>=0.15.0`, because a fix has to work for all rules at once. `torch` is the build that fits the
+    machine; only a template that asks for one reads it.
     """
     commands: list[str] = []
     words = [template.text] if template.text else []
@@ -222,7 +209,7 @@ def render(template: FixTemplate, constraints: Constraints, how: Installer, torc
         if how.uninstall is not None:
             commands.append(uninstall_command(how, template.uninstall))
     if template.install:
-        requirements = constraints.merge(template.install)
+        requirements = merge(template.install, constraints)
         if not template.text:
             words.append(f"Install {', '.join(requirements)}.")
         if how.install is not None:

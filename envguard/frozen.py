@@ -101,9 +101,11 @@ def _by_name(cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[A
 def replace(record: T, **changes: Any) -> T:
     """A copy of a frozen record with some fields changed. Raises TypeError for a field that it does not have."""
     values: list[Any] = list(record)  # type: ignore[call-overload]
+    names = record.__match_args__
     for name, value in changes.items():
-        if name not in record.__match_args__:
-            raise TypeError(f"{type(record).__name__} has no field {name}")
-        values[record.__match_args__.index(name)] = value
+        try:
+            values[names.index(name)] = value
+        except ValueError:
+            raise TypeError(f"{type(record).__name__} has no field {name}") from None
     copy: T = _new_tuple(type(record), values)  # type: ignore[type-var]
     return copy

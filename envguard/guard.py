@@ -114,13 +114,14 @@ def load(cls: Any, path: str, *, device: str = "auto", undecided: Undecided = "b
 
     `cls` is a diffusers or transformers class (or pipeline, each of whose components has a config of its own), or for a
     plain torch module that `save` wrote, a callable that makes one. `path` is a folder, a `.gguf` file or a hub id in
-    the local cache, `arguments` are those of the class's `from_pretrained`.
+    the local cache, `arguments` are those of the class's `from_pretrained` (`gguf_file` names one of a folder's files).
 
     Raises RequirementsNotMet, BadModel (a BadInput), BackendChanged, UnknownOption.
     """
-    from envguard.loading import is_pipeline, look
+    from envguard.loading import is_pipeline, look, named
     from envguard.runtime.hosts import host_of
 
+    path = named(path, arguments)
     found = look(path, arguments.get("subfolder"))
     if is_pipeline(cls):
         asked = {name: (spec, host) for name, spec, host in found.components}

@@ -75,26 +75,29 @@ class Guarded:
     ) -> torch.nn.Module:
         """Quantize the linear layers of a torch module in memory, in place where the backend works in place.
 
+        gguf alone has `path`, and needs it: it writes the quantized model to that file, whole or not at all, and gives
+        it back as it is read from there (a diffusers model as its single-file loader makes it, beside the one given;
+        any other filled with the numbers that the file holds).
+
         The result is on `device`, in eval mode. Options are the backend's own: `exclude` (names of modules to leave as
         they are), `compute_dtype` (bitsandbytes, gguf), `calibrate` (modelopt: a function that runs the model on data)
-        and others; one that it does not have is refused with a list of those it has. gguf writes a file to `path`.
+        and others; one that it does not have is refused with a list of those it has.
 
         Raises RequirementsNotMet, SchemeConflict, UnknownScheme, UnknownOption, BackendChanged, BadInput.
         """
-        checks = _checks(self)
-        permit = checks.permit(self._scheme(scheme), "quantize", "none")
-        from envguard.runtime import operations
+        from envguard.loading import quantize
 
         if path is not None:
             options = {"path": path, **options}
-        return operations.quantize(permit, model, options)
+        return quantize(_checks(self), self._scheme, model, scheme, options)
 
     def load(self, cls: Any, path: str, scheme: str | None = None, **arguments: Any) -> Any:
         """Load a model of a diffusers or transformers class, quantized on the way or quantized already.
 
         `path` is a folder, a `.gguf` file, a hub id, or what `save` wrote; for a plain torch module `cls` is a callable
         that makes one of the same architecture. `arguments` are the backend's options (see `quantize`) and those of the
-        class's `from_pretrained`.
+        class's `from_pretrained`; for a `.gguf` file of a diffusers class, those of its `from_single_file`. A `.gguf`
+        file tells its own scheme; `gguf_file` names one in the folder `path`.
 
         Raises RequirementsNotMet, SchemeConflict, UnknownScheme, UnknownOption, BackendChanged, BadInput.
         """
@@ -103,7 +106,7 @@ class Guarded:
         return load(_checks(self), self._scheme, cls, path, scheme, arguments)
 
     def save(self, model: torch.nn.Module, path: str) -> None:
-        """Write a quantized model to a folder, from which `load` reads it again, whole.
+        """Write a quantized model to a folder, for gguf to a .gguf file, from which `load` reads it again, whole.
 
         Raises RequirementsNotMet, BackendChanged, BadInput.
         """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from envguard.errors import BadInput, BadModel, SchemeConflict
+from envguard.errors import BadInput, BadModel, SchemeConflict, UnknownScheme
 from envguard.frozen import Frozen
 
 TYPE_CHECKING = False
@@ -22,19 +22,26 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "envguard.json"  # of a model that `save` wrote; see runtime/storage.py
 SAVED = "envguard.quantized/1"
+_NUMBERS = frozenset({"I8", "I16", "I32", "I64", "F64"})  # GGUF has them, but not for weights: no rules name them
+
+# whose own code quantizes what a host has loaded in full precision: the rules of the host's quantizer are not asked
+ALONE = frozenset({"modelopt"})
 
 
 class Found(Frozen):
     """What lies at a path. `root` is the folder or file itself, where a hub id was given the one in the local cache.
 
     `spec` is what the model is quantized as, None in full precision; `saved` is the description of a folder that `save`
-    wrote; `components` are name, spec and host of the quantized parts of a pipeline.
+    wrote; `components` are name, spec and host of the quantized parts of a pipeline. `file` is a single file in the
+    backend's own format (.gguf) and `types` are those of its tensors.
     """
 
     root: str
     spec: str | None
     saved: dict[str, Any] | None = None
     components: tuple[tuple[str, str, Host], ...] = ()
+    file: str | None = None
+    types: tuple[str, ...] = ()
 
 
 def look(path: str | os.PathLike[str], subfolder: str | None = None) -> Found:
@@ -44,19 +51,45 @@ def look(path: str | os.PathLike[str], subfolder: str | None = None) -> Found:
     from envguard.modelfiles.safetensors import read_header
 
     root = locate(os.fspath(path))
-    folder = os.path.join(root, subfolder) if subfolder else root
+    folder = os.path.join(root, subfolder) if subfolder and os.path.isdir(root) else root
     saved = _description(folder)
     if saved is not None:
         if saved["plain"]:
             read_header(os.path.join(folder, "model.safetensors"))  # raises where it is not sound
         return Found(root, f"{saved['backend']}:{saved['scheme']}", saved)
     model = inspect(folder)
-    for component in model.components:
-        tensors_of(component)  # raises for a header that is not sound
+    # raises for a header that is not sound
+    tensors = [tensors_of(component) for component in model.components]
     quantized = [(each.name, each.quantized.spec, each.host) for each in model.components if each.quantized]
     if model.kind == "diffusers pipeline":
         return Found(root, None, None, tuple(quantized))
+    if model.components[0].weights == "gguf":
+        types = sorted({tensor.dtype for tensor in tensors[0]} - _NUMBERS)
+        return Found(root, quantized[0][1], file=model.components[0].files[0], types=tuple(types))
     return Found(root, quantized[0][1] if quantized else None)
+
+
+def named(path: str | os.PathLike[str], arguments: dict[str, Any]) -> str:
+    """The path, or the file in it that the argument `gguf_file` names, as in transformers. Raises BadModel."""
+    from envguard.modelfiles.hub import locate
+
+    file = arguments.pop("gguf_file", None)
+    if file is None:
+        return os.fspath(path)
+    return os.path.join(locate(os.fspath(path)), arguments.pop("subfolder", None) or "", os.fspath(file))
+
+
+def quantize(checks: Checks, scheme_of: SchemeOf, model: Any, scheme: str | None, options: dict[str, Any]) -> Any:
+    """See Guarded.quantize. What gguf writes it also reads back, with the model's own host, whose rules count too."""
+    from envguard.runtime import operations
+    from envguard.runtime.hosts import host_of
+
+    name = scheme_of(scheme)
+    host: Host = "none"
+    if _backend(checks) == "gguf":
+        host = host_of(model)
+        checks.permit(name, "load", host)
+    return operations.quantize(checks.permit(name, "quantize", host), model, options)
 
 
 def load(
@@ -66,21 +99,31 @@ def load(
     from envguard.runtime import operations
     from envguard.runtime.hosts import host_of
 
-    backend = checks.report.backends[0].request.backend
+    backend = _backend(checks)
     if is_pipeline(cls):
         raise BadInput(
             f"{cls.__name__} is a pipeline of several models: load it with its own from_pretrained and"
             f" quantization_config=envguard.pipeline_config({{'transformer': '{backend}:SCHEME'}}), or with"
             " envguard.load where its components are quantized already"
         )
-    host = host_of(cls)
+    path = named(path, arguments)
     found = look(path, arguments.get("subfolder"))
+    # what `save` wrote the backend reads by itself: it loads where the host's own quantizer does not run
+    alone = found.saved is not None or (found.spec is None and backend in ALONE)
+    host = "none" if alone else host_of(cls)
     if found.spec is None:
+        if backend == "gguf":
+            raise BadInput(f'gguf loads .gguf files, found {path}: quantize(model, "Q8_0", "model.gguf") writes one')
         permit = checks.permit(scheme_of(scheme), "quantize", host)
         return operations.load(permit, cls, found.root, False, arguments)
-    own = _own_scheme(checks, found.spec, path, backend, scheme)
-    # What `save` wrote the backend reads by itself: it loads where the host's own quantizer does not run.
-    permit = checks.permit(scheme_of(own), "load", host if found.saved is None else "none")
+    own = _own_scheme(scheme_of, found.spec, path, backend, scheme)
+    for kind in found.types:
+        checks.permit(kind, "load", host)
+    permit = checks.permit(own, "load", host)
+    if found.file is not None:
+        if os.path.isdir(found.root):
+            arguments.pop("subfolder", None)
+        return operations.load_file(permit, cls, found.file, arguments)
     if found.saved is not None:
         folder = os.path.join(found.root, arguments.pop("subfolder", None) or "")
         return operations.load_saved(permit, cls, folder, found.saved, arguments)
@@ -93,12 +136,17 @@ def save(checks: Checks, scheme_of: SchemeOf, model: Any, path: str) -> None:
     from envguard.runtime.hosts import host_of, quantized_by_host
 
     how = operations.quantization_of(model)
-    backend = checks.report.backends[0].request.backend
+    backend = _backend(checks)
     if how is not None and how["backend"] != backend:
         raise BadInput(f"this {type(model).__name__} was quantized with {how['backend']}: save it with that backend")
+    what = f"this {type(model).__name__}"
+    scheme = _own_scheme(scheme_of, f"{backend}:{how['scheme']}", what, backend, None) if how else scheme_of(None)
     host = host_of(model) if quantized_by_host(model) is not None else "none"
-    permit = checks.permit(scheme_of(how["scheme"] if how else None), "save", host)
-    operations.save(permit, model, path)
+    operations.save(checks.permit(scheme, "save", host), model, path)
+
+
+def _backend(checks: Checks) -> str:
+    return checks.report.backends[0].request.backend
 
 
 def is_pipeline(cls: Any) -> bool:
@@ -129,16 +177,26 @@ def hosts_of(names: Iterable[str], path: str | None) -> dict[str, Host]:
     return hosts
 
 
-def _own_scheme(checks: Checks, spec: str, path: str, backend: str, scheme: str | None) -> str:
-    """The scheme that a model is quantized in. Raises BadInput for another backend, SchemeConflict for a scheme."""
+def _own_scheme(scheme_of: SchemeOf, spec: str, path: str, backend: str, scheme: str | None) -> str:
+    """The scheme that a model is quantized in.
+
+    Raises BadInput for another backend, and SchemeConflict where another scheme was required or is given; a GGUF file
+    may be a mixture of the one asked for (Q4_K_M for Q4_K).
+    """
     own_backend, _, own = spec.partition(":")
     if own_backend != backend:
         raise BadInput(
             f"{path} is quantized as {spec}, not with {backend}: load it with envguard.load, or with what"
             f" envguard.require('{spec}') returns"
         )
-    if scheme is not None and checks.scheme(scheme) != own:
-        raise SchemeConflict(f"{path} is quantized as {spec}, but {scheme} was asked for: leave the scheme out")
+    try:
+        asked = scheme_of(scheme)
+    except UnknownScheme:
+        if scheme is not None:
+            raise
+        return own  # none was required or given
+    if asked != own and not (backend == "gguf" and own.startswith(f"{asked}_")):
+        raise SchemeConflict(f"{path} is quantized as {spec}, but {asked} was asked for: leave the scheme out")
     return own
 
 

@@ -25,6 +25,7 @@ REPORT_SCHEMA = "envguard.report/1"
 OPERATIONS = ("quantize", "load", "save")
 DEVICE_KINDS = ("auto", "cuda", "rocm", "xpu", "mps", "cpu")
 HOSTS = ("auto", "diffusers", "transformers", "none")
+WEIGHTS = ("safetensors", "torch", "gguf", "flax")  # the forms in which a model may be stored
 VERDICTS: tuple[Verdict, ...] = ("ok", "degraded", "undecided", "blocked")  # from best to worst
 
 
@@ -110,13 +111,17 @@ class Environment(Frozen):
 
 
 class Request(Frozen):
-    """What the user asks. `host` is resolved (never "auto"); `device` stands as asked."""
+    """What the user asks. `host` is resolved (never "auto"); `device` stands as asked.
+
+    `weights` is the form in which the model is stored, one of WEIGHTS, where a model was named.
+    """
 
     backend: str
     scheme: str | None = None
     operation: Operation = "quantize"
     host: Host = "diffusers"
     device: str = "auto"
+    weights: str | None = None
 
     @property
     def device_kind(self) -> str:

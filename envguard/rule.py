@@ -76,6 +76,12 @@ class SchemeNeed(Frozen):
     schemes: tuple[str, ...]
 
 
+class WeightsNeed(Frozen):
+    """The weights of the model that was named are stored in one of these forms."""
+
+    forms: tuple[str, ...]
+
+
 class AcceleratorNeed(Frozen):
     """The process sees a device of one of these kinds; ROCm counts as CUDA, as it does in torch."""
 
@@ -158,6 +164,7 @@ if TYPE_CHECKING:
         | DeviceNeed
         | RunsOnNeed
         | SchemeNeed
+        | WeightsNeed
         | AcceleratorNeed
         | CapabilityNeed
         | MemoryNeed

@@ -30,6 +30,7 @@ from envguard.rule import (
     TorchBuildNeed,
     VariableNeed,
     VisibleNeed,
+    WeightsNeed,
     When,
 )
 from envguard.versions import key, parse_clauses, parse_wanted, satisfies
@@ -236,6 +237,8 @@ def make_need(row: Row, backends: Mapping[str, Backend]) -> Need:
             return RunsOnNeed(tuple(value))
         case "scheme":
             return SchemeNeed(tuple(value))
+        case "weights":
+            return WeightsNeed(tuple(value))
         case "accelerator":
             return AcceleratorNeed(tuple(value))
         case "compute_capability":

@@ -11,7 +11,7 @@ import os
 import sys
 
 from envguard.errors import BadRules
-from envguard.model import OPERATIONS
+from envguard.model import OPERATIONS, WEIGHTS
 from envguard.rule import SchemeNeed
 from envguard.rulebook import RuleBook
 from envguard.versions import key, parse_clauses, parse_wanted
@@ -434,6 +434,7 @@ _NEEDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "device": (_list_from(DEVICES), f"devices of {', '.join(DEVICES)}"),
     "runs_on": (_list_from(DEVICES), f"a list of devices of {', '.join(DEVICES)}"),
     "scheme": (_list_from(()), "a list of schemes"),
+    "weights": (_list_from(WEIGHTS), f"a list of {', '.join(WEIGHTS)}"),
     "accelerator": (_list_from(ACCELERATORS), f"devices of {', '.join(ACCELERATORS)}"),
     "compute_capability": (_is_capability, "a compute capability such as 8.9"),
     "memory": (_is_bytes, "a number of bytes"),

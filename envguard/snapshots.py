@@ -129,13 +129,13 @@ _LINK: dict[str, Types] = {
 _KERNELS: dict[str, Types] = {"loaded": frozenset({bool, type(None)}), "reason": _TEXT_OR_NULL}
 _LOADED: dict[str, Types] = {"version": _TEXT_OR_NULL, "file": _TEXT_OR_NULL}
 
-_ALLOWED: dict[str, frozenset[str]] = {
-    "/host/system": frozenset({"Linux", "Windows", "Darwin"}),
-    "/drivers/nvidia_status": frozenset({"ok", "absent", "hung", "mismatch", "half-installed", "denied"}),
-    "/accelerators/kind": frozenset({"cuda", "rocm", "xpu", "mps", "npu", "hpu"}),
-    "/import_owners/kind": frozenset({"package", "module", "namespace", "placeholder", "missing"}),
-    "/native_libraries/format": frozenset({"ELF", "Mach-O", "PE"}),
-    "/import_links/effect": frozenset({"import-fails", "feature-lost"}),
+_ALLOWED: dict[tuple[str, str], frozenset[str]] = {
+    ("host", "system"): frozenset({"Linux", "Windows", "Darwin"}),
+    ("drivers", "nvidia_status"): frozenset({"ok", "absent", "hung", "mismatch", "half-installed", "denied"}),
+    ("accelerators", "kind"): frozenset({"cuda", "rocm", "xpu", "mps", "npu", "hpu"}),
+    ("import_owners", "kind"): frozenset({"package", "module", "namespace", "placeholder", "missing"}),
+    ("native_libraries", "format"): frozenset({"ELF", "Mach-O", "PE"}),
+    ("import_links", "effect"): frozenset({"import-fails", "feature-lost"}),
 }
 _NAMES = {
     str: "string",
@@ -215,36 +215,43 @@ _LARGEST_SHAPE = 100  # fields; real objects have a dozen
 _MOST_SHAPES = 2_000  # keeps memory flat over any number of snapshots
 
 
-def _fields(path: Path, section: str, value: Any, spec: Mapping[str, Types]) -> None:
-    """Check an object's known fields: their types, their allowed values, lists of strings.
+def _fields(path: Path, section: str, value: Any, spec: Mapping[str, Types], required: tuple[str, ...] = ()) -> None:
+    """Check an object's known fields: their types, their allowed values, lists of strings, and that none is missing.
 
     The names and types of an object are its shape; a shape is checked once, then only what depends on the values.
     """
     if type(value) is not dict:
         _wrong(path, "an object", value)
-    shape = section, tuple(value), tuple(map(type, value.values()))
-    deep = _shapes.get(shape)
-    if deep is None:
+    shape = (section, *value, *map(type, value.values()))
+    known = _shapes.get(shape)
+    if known is None:
         _check_types(path, value, spec)
-        if len(_shapes) >= _MOST_SHAPES:
-            _shapes.clear()
-        deep = tuple([name for name, field in value.items() if name in spec and _is_deep(name, field)])
-        if len(value) <= _LARGEST_SHAPE:
-            _shapes[shape] = deep
-    for name in deep:
+    for name in _deep_fields(value, spec) if known is None else known:
         field = value[name]
         kind = type(field)
-        if kind is int:
-            fine = -_MOST < field < _MOST
+        if kind is str:
+            if name == "version":
+                fine = len(field) <= _LONGEST_VERSION and field.isprintable()
+            else:
+                allowed = _ALLOWED.get((section, name))
+                fine = allowed is None or field in allowed
         elif kind is list:
-            fine = _TEXT.issuperset(map(type, field))
-        elif name == "version":
-            fine = kind is str and len(field) <= _LONGEST_VERSION and field.isprintable()
+            fine = not field or _TEXT.issuperset(map(type, field))
         else:
-            allowed = _ALLOWED.get(f"/{section}/{name}")
-            fine = kind is str and (allowed is None or field in allowed)
+            fine = kind is int and -_MOST < field < _MOST
         if not fine:
             _check_value((*path, name), section, name, field, spec[name])
+    if known is None:
+        _require(path, value, required)
+        if len(_shapes) >= _MOST_SHAPES:
+            _shapes.clear()
+        if len(value) <= _LARGEST_SHAPE:
+            _shapes[shape] = _deep_fields(value, spec)
+
+
+def _deep_fields(value: dict[str, Any], spec: Mapping[str, Types]) -> tuple[str, ...]:
+    """The known fields whose values have to be looked at, not their types alone."""
+    return tuple([name for name, field in value.items() if name in spec and _is_deep(name, field)])
 
 
 def _check_types(path: Path, value: dict[str, Any], spec: Mapping[str, Types]) -> None:
@@ -271,14 +278,14 @@ def _check_value(path: Path, section: str, name: str, field: Any, types: Types) 
         if not -_MOST < field < _MOST:
             _wrong(path, "a number of at most 18 digits", field)
     elif name in _ENUMERATED:
-        allowed = _ALLOWED.get(f"/{section}/{name}")
+        allowed = _ALLOWED.get((section, name))
         if allowed is not None and field not in allowed:
             _wrong(path, f"one of {', '.join(sorted(allowed))}", field)
     elif len(field) > _LONGEST_VERSION or not field.isprintable():
         _wrong(path, f"a version of at most {_LONGEST_VERSION} printable characters", field)
 
 
-_ENUMERATED = frozenset(pointer.rpartition("/")[2] for pointer in _ALLOWED)
+_ENUMERATED = frozenset(name for _, name in _ALLOWED)
 
 
 def _wrong(path: Path, expected: str, found: Any) -> NoReturn:
@@ -324,8 +331,7 @@ def _by_name(
         for name, entry in value.items():
             if entry is None and nullable:
                 continue
-            _fields((section, name), section, entry, spec)
-            _require((section, name), entry, required)
+            _fields((section, name), section, entry, spec, required)
 
     return check
 
@@ -351,8 +357,7 @@ def _each(path: Path, section: str, value: Any, spec: Mapping[str, Types], requi
     if type(value) is not list:
         _wrong(path, "an array", value)
     for index, entry in enumerate(value):
-        _fields((*path, index), section, entry, spec)
-        _require((*path, index), entry, required)
+        _fields((*path, index), section, entry, spec, required)
 
 
 def _require(path: Path, entry: Any, required: tuple[str, ...]) -> None:

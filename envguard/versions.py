@@ -215,8 +215,19 @@ def _holds(parsed: Any, clause: Clause) -> bool:
     raise ValueError(f"{clause.operator} has no meaning between two plain versions")
 
 
+_bounds: dict[str, Key | None] = {}
+
+
+def _plain_bound(version: str) -> Key | None:
+    if version not in _bounds:
+        if len(_bounds) >= _MOST_WANTED:
+            _bounds.clear()
+        _bounds[version] = None if version.endswith(".*") else _plain_key(version)
+    return _bounds[version]
+
+
 def _specified(version: str, parsed: Key, clause: Clause) -> bool:
-    bound = None if clause.version.endswith(".*") else _plain_key(clause.version)
+    bound = _plain_bound(clause.version)
     if bound is None or bound[5] or parsed[2:5] != (_NO_PRE, _NO_POST, _NO_DEV) or clause.operator in ("~=", "==="):
         from packaging.specifiers import SpecifierSet
 

@@ -144,7 +144,7 @@ RELEASES = {
     "gguf": "0.19.0",
     "ninja": "1.13.0",
     "numpy": "2.4.6",
-    "nvidia-modelopt": "0.43.0",
+    "nvidia-modelopt": "0.37.0",
     "optimum-quanto": "0.2.7",
     "torch": "2.11.0",
     "torchao": "0.18.0",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 LARGEST = 4 * 1024 * 1024  # bytes; a configuration with 21 000 labels has 1.5 million
 DEEPEST = 64
 MOST = 200_000  # values; each costs some 60 bytes of memory
+MOST_MEMBERS = 65_536
 _LONGEST_MEMBER = 64 * 1024
 _BLANKS = (" ", "\t", "\n", "\r")
 
@@ -54,15 +55,16 @@ def check_depth(value: Any, deepest: int = DEEPEST) -> None:
 
 
 class Members:
-    """The members of a JSON object that begins at `start` of a text, one after the other.
+    """The members of a JSON object that begins at `start` of a text, one after the other, and no more than `most`.
 
     Iterating gives names; `value()`, `string()` or `members()` must then be called once to read what stands behind the
     name. `end` is the place behind the object, once it was read to its end.
     """
 
-    def __init__(self, text: str, start: int = 0) -> None:
+    def __init__(self, text: str, start: int = 0, most: int = MOST_MEMBERS) -> None:
         self.text = text
         self.end = _blanks(text, start)
+        self._most = most
         self._decoder = _decoder()
 
     def __iter__(self) -> Iterator[str]:
@@ -85,6 +87,8 @@ class Members:
             if name in seen:
                 raise ValueError(f"expected each name once, found {shown(name)} twice")
             seen.add(name)
+            if len(seen) > self._most:
+                raise ValueError(f"expected at most {self._most} names, found more")
             self._expect(":", ": behind a name")
             self.end = _blanks(text, self.end)
             yield name
@@ -132,7 +136,7 @@ class Members:
 
     def members(self) -> Members:
         """The object behind the name; once it was read to its end, `skip_to` its `end`."""
-        return Members(self.text, self.end)
+        return Members(self.text, self.end, self._most)
 
     def skip_to(self, end: int) -> None:
         """Go on behind a value that the caller has read."""
@@ -163,6 +167,8 @@ def blanks_end(text: str, place: int) -> int:
 def _blanks(text: str, place: int) -> int:
     if text[place : place + 1] not in _BLANKS:
         return place
+    if text[place + 1 : place + 2] not in _BLANKS:  # one space, as most writers leave
+        return place + 1
     from json.decoder import WHITESPACE  # type: ignore[attr-defined]
 
     return int(WHITESPACE.match(text, place).end())

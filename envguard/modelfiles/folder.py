@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _LARGEST_INDEX = 32 * 1024 * 1024
 _MOST_SHARDS = 2048
+_MOST_NAMES = 262_144  # in an index; models of a trillion parameters have 140 000
 _MOST_HEADERS = 64 * 1024 * 1024  # bytes of all headers of a component
 _MOST_FILES = 20_000  # in a folder
 
@@ -291,7 +292,7 @@ def _followed(path: str, name: str) -> tuple[str, ...]:
 def _shards(text: str) -> list[str]:
     """The files that an index names, each once. Raises ValueError."""
     shards: dict[str, None] = {}
-    members = bounded_json.Members(text)
+    members = bounded_json.Members(text, most=_MOST_NAMES)
     mapped = False
     for name in members:
         if name != "weight_map":

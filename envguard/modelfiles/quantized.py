@@ -168,6 +168,10 @@ def _torchao(config: Mapping[str, Any]) -> Quantized:
     scheme = _TORCHAO_CLASSES.get(name)
     if name == "UIntXWeightOnlyConfig":
         scheme = _uint(data.get("dtype"))
+    elif name == "Int4WeightOnlyConfig" and "tile_packed_to_4d" in repr(data.get("int4_packing_format")).lower():
+        scheme = "int4_tile_packed"
+    if scheme == "int4_weight_only" and "tile_packed_to_4d" in repr(data.get("int4_packing_format")).lower():
+        scheme = "int4_tile_packed"
     if scheme is None or (scheme == "mxfp8_dynamic" and "float4" in repr(data.get("weight_dtype"))):
         raise _unknown("quant_type", name, tuple(_TORCHAO_CLASSES))
     return Quantized("torchao", scheme, name, skipped, _torchao_options(data))

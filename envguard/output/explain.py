@@ -23,6 +23,7 @@ from envguard.rule import (
     TorchBuildNeed,
     VariableNeed,
     VisibleNeed,
+    WeightsNeed,
 )
 
 TYPE_CHECKING = False
@@ -79,6 +80,8 @@ def need_text(need: Need) -> str:
             return f"a device of {_either(need.kinds)}"
         case SchemeNeed():
             return f"scheme {_either(need.schemes)}"
+        case WeightsNeed():
+            return f"weights stored as {_either(need.forms)}"
         case AcceleratorNeed():
             return f"a visible device of kind {_either(need.kinds)}"
         case CapabilityNeed():

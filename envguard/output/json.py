@@ -7,7 +7,8 @@ each is encoded once; the rest is string joins. Own code because `json.dumps` ta
 from __future__ import annotations
 
 from envguard._version import __version__
-from envguard.model import REPORT_SCHEMA
+from envguard.frozen import replace
+from envguard.model import REPORT_SCHEMA, Fix, Outcome
 
 try:
     from _json import encode_basestring_ascii as _quoted  # the C function alone: importing `json` brings in `re`
@@ -17,9 +18,11 @@ except ImportError:  # an interpreter other than CPython
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, TypeVar
 
-    from envguard.model import BackendReport, Device, Fix, Outcome, Plan, Report
+    from envguard.model import BackendReport, Device, Plan, Report
+
+    T = TypeVar("T")
 
 ERROR_SCHEMA = "envguard.error/1"
 # Together they keep memory flat over any number of reports, whatever their strings hold.
@@ -30,14 +33,21 @@ _HALF = "\\ud"  # how JSON writes half a surrogate pair (and a whole one, and so
 _BECAUSE, _IGNORED = ',"because":', ',"ignored":true'
 
 # id(outcome) -> the outcome and its JSON. Each entry keeps its outcome alive, so an id that is found is that outcome's.
+# What is seen for the first time waits apart, where those that never come back cannot push out those that do.
 _fragments: dict[int, tuple[Outcome, str]] = {}
+_new_fragments: dict[int, tuple[Outcome, str]] = {}
+# An outcome without its commands -> its JSON before and after them.
+_halves: dict[Any, tuple[str, str]] = {}
+_FIX = Outcome.__match_args__.index("fix")
+_COMMANDS = '"commands":[]'
 
 
 class _Texts(dict["str | None", str]):
     """Text that the rules or the request give -> its JSON, encoded once."""
 
     def __missing__(self, text: str | None) -> str:
-        return _keep(self, text, _nullable(text))
+        made = _nullable(text)
+        return _keep(self, text, made) if len(made) <= _LONGEST_REMEMBERED else made
 
 
 class _Verdicts(dict["tuple[tuple[str, ...], tuple[str, ...]]", str]):
@@ -45,15 +55,15 @@ class _Verdicts(dict["tuple[tuple[str, ...], tuple[str, ...]]", str]):
 
     def __missing__(self, key: tuple[tuple[str, ...], tuple[str, ...]]) -> str:
         members = [f"{_string(scheme)}:{_string(verdict)}" for scheme, verdict in zip(*key, strict=True)]
-        return _keep(self, key, f'"schemes":{{{",".join(members)}}},')
+        made = f'"schemes":{{{",".join(members)}}},'
+        return _keep(self, key, made) if len(made) <= _LONGEST_REMEMBERED else made
 
 
-def _keep(memory: dict[Any, str], key: object, text: str) -> str:
+def _keep(memory: dict[Any, T], key: object, made: T) -> T:
     if len(memory) >= _MOST_REMEMBERED:
         memory.clear()
-    if len(text) <= _LONGEST_REMEMBERED:
-        memory[key] = text
-    return text
+    memory[key] = made
+    return made
 
 
 _texts = _Texts()
@@ -97,16 +107,32 @@ def _backend(backend: BackendReport, outcomes: str) -> str:
 
 def _remembered(outcomes: tuple[Outcome, ...]) -> str:
     known = _fragments.get
-    return ",".join([(known(id(outcome)) or _remember(outcome))[1] for outcome in outcomes])
+    return ",".join([(known(id(outcome)) or _fragment(outcome))[1] for outcome in outcomes])
 
 
-def _remember(outcome: Outcome) -> tuple[Outcome, str]:
-    made = outcome, _outcome(outcome)
-    if len(_fragments) >= _MOST_REMEMBERED:
-        _fragments.clear()
-    if len(made[1]) <= _LONGEST_REMEMBERED:
-        _fragments[id(outcome)] = made
+def _fragment(outcome: Outcome) -> tuple[Outcome, str]:
+    if outcome.fix is not None and outcome.fix.commands:
+        return outcome, _with_commands(outcome, outcome.fix)
+    made = _new_fragments.pop(id(outcome), None)
+    if made is not None:
+        _keep(_fragments, id(outcome), made)
+    else:
+        made = outcome, _outcome(outcome)
+        if len(made[1]) <= _LONGEST_REMEMBERED:
+            _keep(_new_fragments, id(outcome), made)
     return made
+
+
+def _with_commands(outcome: Outcome, fix: Fix) -> str:
+    """An outcome whose commands name the interpreter of one machine; what stands around them is encoded once."""
+    around = outcome[:_FIX], fix.text, outcome[_FIX + 1 :]  # type: ignore[index]
+    halves = _halves.get(around)
+    if halves is None:
+        before, commands, after = _outcome(replace(outcome, fix=Fix(fix.text, ()))).partition(_COMMANDS)
+        halves = before + commands[:-1], "]" + after
+        if len(before) + len(after) <= _LONGEST_REMEMBERED:
+            _keep(_halves, around, halves)
+    return f"{halves[0]}{','.join(map(_string, fix.commands))}{halves[1]}"
 
 
 def _outcome(outcome: Outcome, quoted: Callable[[str], str] = _quoted) -> str:

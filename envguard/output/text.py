@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from envguard.model import BackendReport, Device, Fix, Outcome, Report, Request
     from envguard.output.layout import Line, Page
 
-_MARKS = {"ok": "✓", "degraded": "!", "undecided": "?", "blocked": "✗"}
-_ASCII_MARKS = {**_MARKS, "ok": "+", "blocked": "x"}
+MARKS = {"ok": "✓", "degraded": "!", "undecided": "?", "blocked": "✗"}
+ASCII_MARKS = {**MARKS, "ok": "+", "blocked": "x"}
 _COLOURS = {"ok": "green", "degraded": "yellow", "undecided": "magenta", "blocked": "red"}
 _STYLES = {
     **_COLOURS,
@@ -54,7 +54,7 @@ def render(
     No line is wider than `width` columns, but for commands and URLs. `unicode=False` gives ASCII marks, and ASCII for
     everything else too unless `encoding` says what can be shown. `survey` says that no backend was asked for by name.
     """
-    lines = _lines(report, make_page(width, unicode, encoding), survey)
+    lines = report_lines(report, make_page(width, unicode, encoding), survey)
     if not color:
         return plain(lines)
     from io import StringIO
@@ -66,12 +66,17 @@ def render(
 
 def print_report(report: Report, stream: TextIO, environ: Mapping[str, str], survey: bool) -> None:
     """Write the report to a stream: coloured on a terminal that wants it, plain and 80 columns wide elsewhere."""
+    write(lambda page: report_lines(report, page, survey), stream, environ)
+
+
+def write(lines_on: Callable[[Page], Iterator[Line]], stream: TextIO, environ: Mapping[str, str]) -> None:
+    """Write what is laid out on the page of a stream."""
     terminal = stream.isatty()
     encoding = getattr(stream, "encoding", None) or "utf-8"
     page = make_page(
-        _terminal_width(stream) if terminal else PLAIN_WIDTH, can_show("".join(_MARKS.values()), encoding), encoding
+        _terminal_width(stream) if terminal else PLAIN_WIDTH, can_show("".join(MARKS.values()), encoding), encoding
     )
-    lines = _lines(report, page, survey)
+    lines = lines_on(page)
     if terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb":
         _write_coloured(lines, stream)
     else:
@@ -107,7 +112,8 @@ def _terminal_width(stream: TextIO) -> int:
         return PLAIN_WIDTH
 
 
-def _lines(report: Report, page: Page, survey: bool) -> Iterator[Line]:
+def report_lines(report: Report, page: Page, survey: bool) -> Iterator[Line]:
+    """The report, line by line."""
     problems = _problems(report)
     yield from _headline(report, page)
     yield []
@@ -174,7 +180,7 @@ def _table(report: Report, page: Page) -> Iterator[Line]:
     ]
     names = min(max((columns(name) for _, name, _ in shown), default=0), page.width // 3)
     versions = min(max((columns(version) for _, _, version in shown), default=0), page.width // 5)
-    marks = _MARKS if page.unicode else _ASCII_MARKS
+    marks = MARKS if page.unicode else ASCII_MARKS
     verdicts = max((len(backend.verdict) for backend in report.backends), default=0)
     for backend, name, version in shown:
         line: Line = [

@@ -61,8 +61,12 @@ class Adapter(ABC):
         """Called for a model that a host has loaded, before it runs."""
 
     def host_saves(self, model: torch.nn.Module) -> dict[str, Any] | None:
-        """What the host's `save_pretrained` is to be told for a model that it quantized; None: our own folder holds it."""
+        """What `save_pretrained` is told for a model that its host quantized; None: our own folder is to hold it."""
         return {} if serializable(model) else None
+
+    def before_host_loads(self) -> None:
+        """Called before the host loads a model that is quantized already. Raises BadInput where that may not be."""
+        return
 
     @abstractmethod
     def store(self, model: torch.nn.Module) -> Stored:
@@ -73,6 +77,20 @@ class Adapter(ABC):
         """The opposite of `store`: fills a model of the same architecture, whose parameters are on torch's meta device,
         and moves it onto the permit's device. Raises BadInput where the tensors are not those of the model.
         """
+
+
+class FileAdapter(Adapter):
+    """A backend whose models are single files in its own format. The keyword-only parameters of `load_file` are options
+    too.
+    """
+
+    @abstractmethod
+    def load_file(self, cls: Any, path: str, arguments: dict[str, Any]) -> torch.nn.Module:
+        """A model of a class from a file, on the permit's device; `arguments` are those of the class's loader."""
+
+    @abstractmethod
+    def save_file(self, model: torch.nn.Module, scheme: str, path: str) -> None:
+        """Write a quantized model to a file, whole or not at all."""
 
 
 def adapter_for(permit: Permit) -> Adapter:

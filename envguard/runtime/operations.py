@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from envguard.errors import BadInput
 from envguard.runtime import storage
-from envguard.runtime.adapter import adapter_class, adapter_for, all_options, options_of, refuse_unknown
+from envguard.runtime.adapter import FileAdapter, adapter_class, adapter_for, all_options, options_of, refuse_unknown
 from envguard.runtime.hosts import empty_model, from_pretrained, quantized_by_host
 from envguard.runtime.modules import linears
 
@@ -40,10 +40,15 @@ def load(permit: Permit, cls: Any, path: str, quantized: bool, arguments: dict[s
     `arguments` are the backend's options and those of `from_pretrained`. Raises UnknownOption, BadInput.
     """
     backend, scheme = permit.request.backend, permit.scheme
-    own = options_of(adapter_class(backend).host_config)
+    alone = permit.request.host == "none"
+    own = options_of(adapter_class(backend).quantize if alone else adapter_class(backend).host_config)
     options = {name: arguments.pop(name) for name in tuple(arguments) if name in own or name in all_options()}
     refuse_unknown(backend, "load", options, () if quantized else own)
     adapter = adapter_for(permit)
+    if quantized:
+        adapter.before_host_loads()
+    elif alone:  # no host quantizes: the full-precision model comes to the CPU, and goes to the device in small parts
+        return quantize(permit, cls.from_pretrained(path, **arguments), options)
     config = None if quantized else adapter.host_config(scheme, **options)
     return _marked(from_pretrained(adapter, cls, path, config, arguments), backend, scheme)
 
@@ -68,9 +73,29 @@ def load_saved(
     return _marked(model, description["backend"], description["scheme"])
 
 
-def save(permit: Permit, model: torch.nn.Module, path: str) -> None:
-    """Write a quantized model to a folder: in the host's own form where it has one, else in ours."""
+def load_file(permit: Permit, cls: Any, path: str, arguments: dict[str, Any]) -> torch.nn.Module:
+    """A model from a single file in the backend's own format; `cls` as for `load_saved`, or a host's class.
+
+    `arguments` are the backend's options and those of the class's own loader. Raises UnknownOption, BadInput.
+    """
     adapter = adapter_for(permit)
+    if not isinstance(adapter, FileAdapter):
+        raise BadInput(f"{permit.request.backend} keeps models in folders, and {path} is a file")
+    own = options_of(type(adapter).load_file)
+    options = {name: arguments.pop(name) for name in tuple(arguments) if name in own or name in all_options()}
+    refuse_unknown(permit.request.backend, "load", options, own)
+    return _marked(adapter.load_file(cls, path, arguments, **options), permit.request.backend, permit.scheme)
+
+
+def save(permit: Permit, model: torch.nn.Module, path: str) -> None:
+    """Write a quantized model to a folder: in the host's own form where it has one, else in ours.
+
+    A backend whose models are single files writes one.
+    """
+    adapter = adapter_for(permit)
+    if isinstance(adapter, FileAdapter):
+        adapter.save_file(model, permit.scheme, path)
+        return
     told = adapter.host_saves(model) if quantized_by_host(model) is not None else None
     if told is not None:
         _save_with_host(model, path, told)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +21,7 @@ from envguard.runtime.folders import written_folder
 from envguard.runtime.modules import shapes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from envguard.runtime.adapter import Adapter
 
@@ -46,7 +48,7 @@ def save(adapter: Adapter, model: torch.nn.Module, scheme: str, path: str) -> No
         "plain": stored.plain,
     }
     with written_folder(path, last=DESCRIPTION) as folder:
-        _save_config(model, folder)
+        save_config(model, folder)
         if stored.plain:
             from safetensors.torch import save_file
 
@@ -66,14 +68,7 @@ def load(
     """
     file = os.path.join(path, SAFETENSORS if description["plain"] else TORCH_FILE)
     try:
-        if description["plain"]:
-            from safetensors.torch import load_file
-
-            tensors = {
-                name: tensor.clone() for name, tensor in load_file(file).items()
-            }  # aligned; kernels crash on less
-        else:
-            tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        tensors = _read_safetensors(file) if description["plain"] else _read_torch(file, description)
     except OSError as error:
         raise BadInput(f"cannot read {file}: {error.strerror or error}") from None
     for alias, name in description["shared"].items():
@@ -88,17 +83,47 @@ def load(
     restored = adapter.restore(
         model, description["scheme"], Stored(tensors, description["layout"], description["plain"])
     )
-    _share(restored, description["shared"])
+    share(restored, description["shared"])
     return restored.eval()
 
 
-def _save_config(model: torch.nn.Module, folder: str) -> None:
+def _read_safetensors(file: str) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return {name: tensor.clone() for name, tensor in load_file(file).items()}  # aligned; kernels crash on less
+
+
+def _read_torch(file: str, description: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Raises BadInput for anything but tensors, also of classes that the installed release does not have any more."""
+    try:
+        tensors: dict[str, torch.Tensor] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        saved = ", ".join(f"{name} {version}" for name, version in description.get("versions", {}).items())
+        # without torch's advice to read it in an unsafe way
+        text = str(error).rpartition("WeightsUnpickler error: ")[2].partition("\n")[0].strip()
+        raise BadInput(f"cannot read {file}, which was saved with {saved}: {text}") from None
+    return tensors
+
+
+def save_config(model: torch.nn.Module, folder: str) -> None:
     """The model's own config.json: diffusers' models write it themselves, transformers' have an object that does."""
     config: Any = model
     if hasattr(config, "save_config"):
         config.save_config(folder)
     elif hasattr(getattr(config, "config", None), "save_pretrained"):
         config.config.save_pretrained(folder)
+
+
+def model_config(model: torch.nn.Module) -> dict[str, Any] | None:
+    """What `save_config` writes, None for a model without a configuration of its own."""
+    with tempfile.TemporaryDirectory(prefix="envguard-") as folder:
+        save_config(model, folder)
+        try:
+            with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
+                config: dict[str, Any] = json.load(file)
+        except FileNotFoundError:
+            return None
+    return config
 
 
 def _unsaved_buffers(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -140,7 +165,8 @@ def _wraps(tensor: torch.Tensor) -> bool:
     return hasattr(tensor, "__tensor_flatten__")
 
 
-def _share(model: torch.nn.Module, shared: dict[str, str]) -> None:
+def share(model: torch.nn.Module, shared: Mapping[str, str]) -> None:
+    """Tie parameters again: each further name gets the parameter of the name that it is known under."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
     for alias, name in shared.items():
         parent, _, last = alias.rpartition(".")

@@ -69,6 +69,7 @@ class TorchAO(Adapter):
         super().__init__(permit)
         self._api: Any = importlib.import_module("torchao.quantization")
         if permit.request.operation == "load":
+            self._class(permit.scheme)  # the import of its module makes safe globals of its tensors
             _allow_uint_tensors()
 
     def quantize(
@@ -93,7 +94,7 @@ class TorchAO(Adapter):
             if not _is_plain(linear.weight):
                 raise BadInput(f"{name or 'this layer'} is quantized already ({type(linear.weight).__name__})")
             linear.to(self.permit.device)
-            if _divides(linear.weight, scheme, recipe.group):
+            if _divides(linear.weight, self._block(scheme, recipe)):
                 self._quantize_layer(name, linear, config)
             if _is_plain(linear.weight):
                 left.append(f"{name} ({linear.out_features} x {linear.in_features})")
@@ -133,9 +134,9 @@ class TorchAO(Adapter):
         if not serializable(model) or not _reads_back(quantizer.quantization_config.quant_type):
             return None
         files = "safe_serialization" in inspect.signature(model.save_pretrained).parameters
-        if hasattr(quantizer, "get_state_dict_and_metadata") and _supports_safetensors(quantizer):
-            if _flatten(_wrapped(model.state_dict())) is not None:
-                return {"safe_serialization": True} if files else {}
+        flattens = hasattr(quantizer, "get_state_dict_and_metadata") and _supports_safetensors(quantizer)
+        if flattens and _flatten(_wrapped(model.state_dict())) is not None:
+            return {"safe_serialization": True} if files else {}
         return {"safe_serialization": False} if files else None
 
     def store(self, model: torch.nn.Module) -> Stored:
@@ -151,7 +152,7 @@ class TorchAO(Adapter):
         plain = {name: tensor for name, tensor in tensors.items() if name not in wrapped}
         return Stored({**plain, **flat[0]}, flat[1])
 
-    def restore(self, model: torch.nn.Module, scheme: str, stored: Stored) -> torch.nn.Module:
+    def restore(self, model: torch.nn.Module, scheme: str, stored: Stored) -> torch.nn.Module:  # noqa: ARG002
         """See Adapter."""
         tensors = _unflatten(stored.tensors, stored.layout) if stored.plain else stored.tensors
         assign(model, tensors)
@@ -159,6 +160,12 @@ class TorchAO(Adapter):
             if not _is_plain(parameter):
                 parameter.requires_grad_(False)
         return model.to(self.permit.device)
+
+    def _block(self, scheme: str, recipe: _Recipe) -> tuple[int, int]:
+        """Rows and columns of a weight that a scheme takes together; int4's kernel for CPUs takes 16 rows."""
+        if scheme in _MX_BLOCKS:
+            return _MX_BLOCKS[scheme]
+        return (16 if scheme.startswith("int4_") and self.permit.device == "cpu" else 1), recipe.group or 1
 
     def _quantize_layer(self, name: str, linear: torch.nn.Linear, config: Any) -> None:
         weight = linear.weight
@@ -187,7 +194,9 @@ class TorchAO(Adapter):
                 continue
             if option not in options:
                 has = ", ".join(("exclude", *options))
-                raise UnknownOption(f"torchao {self.permit.version} has no option {option!r} for {scheme}; it has {has}")
+                raise UnknownOption(
+                    f"torchao {self.permit.version} has no option {option!r} for {scheme}; it has {has}"
+                )
             field, convert = options[option]
             fields[field] = convert(value)
         return _Recipe(make, fields)
@@ -196,7 +205,7 @@ class TorchAO(Adapter):
         """Option -> the field that it sets and how its value is made, of one scheme's class."""
         options: dict[str, tuple[str, Callable[[Any], Any]]] = {}
         version = known["version"].default if "version" in known else None
-        if scheme == "int8_weight_only" and version == 2:  # noqa: SIM114: 0.18 asks for groups in another field
+        if scheme == "int8_weight_only" and version == 2:  # 0.18 takes groups in another field
             options["group_size"] = ("granularity", self._group)
         elif "group_size" in known:
             options["group_size"] = ("group_size", int)
@@ -225,12 +234,11 @@ class TorchAO(Adapter):
     def _class(self, scheme: str) -> Callable[..., Any]:
         """The class of a scheme, a function up to 0.8."""
         if scheme in _MX_NAMES:
-            found: Callable[..., Any] = getattr(importlib.import_module("torchao.prototype.mx_formats"), _MX_NAMES[scheme])
-            return found
-        name, function = _NAMES[scheme]
-        if scheme == "int4_weight_only" and self.permit.device == "cpu":
-            return _opaque() or getattr(self._api, name, None) or getattr(self._api, function)
-        found = getattr(self._api, name, None) or getattr(self._api, function)
+            api, name, function = importlib.import_module("torchao.prototype.mx_formats"), _MX_NAMES[scheme], ""
+        else:
+            api, (name, function) = self._api, _NAMES[scheme]
+        opaque = _opaque() if scheme == "int4_weight_only" and self.permit.device == "cpu" else None
+        found: Callable[..., Any] = opaque or getattr(api, name, None) or getattr(api, function)
         return found
 
     def _int4(self, scheme: str, known: Any) -> dict[str, Any]:
@@ -267,10 +275,9 @@ def _opaque() -> Callable[..., Any] | None:
     return None
 
 
-def _divides(weight: torch.Tensor, scheme: str, group: int | None) -> bool:
-    """True where a weight (rows x columns) consists of whole blocks of the scheme."""
-    rows, columns = _MX_BLOCKS.get(scheme, (1, group or 1))
-    return weight.shape[0] % rows == 0 and weight.shape[1] % columns == 0
+def _divides(weight: torch.Tensor, block: tuple[int, int]) -> bool:
+    """True where a weight (rows x columns) consists of whole blocks."""
+    return not weight.shape[0] % block[0] and not weight.shape[1] % block[1]
 
 
 def _tell_left(left: list[str], total: int, scheme: str) -> None:
@@ -298,7 +305,7 @@ def _is_config(make: Any) -> bool:
 
 
 def _takes_objects(config: Any) -> bool:
-    """True where a host's TorchAoConfig takes torchao's own (diffusers 0.36.0, transformers 4.50.0), not names alone."""
+    """True where a host's TorchAoConfig takes torchao's own, not just names (diffusers 0.36.0, transformers 4.50.0)."""
     return "AOBaseConfig" in str(config.__init__.__annotations__.get("quant_type"))
 
 
@@ -323,7 +330,7 @@ def _supports_safetensors(quantizer: Any) -> bool:
 
 
 def _flatten(tensors: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, str]] | None:
-    """The tensors inside quantized ones and torchao's metadata; None where a class is not among those it takes apart."""
+    """The tensors inside quantized ones and torchao's metadata; None for a class that it does not take apart."""
     try:
         from torchao.prototype.safetensors.safetensors_support import flatten_tensor_state_dict
         from torchao.prototype.safetensors.safetensors_utils import ALLOWED_TENSORS_SUBCLASSES as KNOWN

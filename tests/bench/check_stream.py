@@ -5,9 +5,11 @@
 Makes distinct snapshots of at least 2 KiB in which every fact varies over what real machines have (released versions,
 drivers, GPUs, paths of their own), gives them to one process for each kind of request, and prints snapshots a second,
 microseconds for one, and the peak memory of a tenth of them against that of all. The first row is the floor: the same
-lines through `json.loads` and nothing else. `--snapshot` adds the figure for full snapshots of real machines: copies of
-those files, each with a time, a path and free memory of its own. No peak is told below that of this process, which the
-system counts to its children.
+lines through `json.loads` and nothing else. What is remembered between snapshots are answers to a few facts each, so
+the rows `unique` show the other end: a tenth as many machines of which no two have a version in common, not of
+Python, of the driver or of any package. `--snapshot` adds the figure for full snapshots of real machines: copies of
+those files, each with a time, a path and free memory of its own. No peak is told below that of this process, which
+the system counts to its children.
 """
 
 from __future__ import annotations
@@ -135,6 +137,20 @@ def made(number: int) -> dict[str, Any]:
     }
 
 
+def unique(number: int) -> dict[str, Any]:
+    """One machine of which no version was ever seen before."""
+    machine = made(number)
+    for entry in machine["distributions"].values():
+        if entry is not None:
+            public, plus, local = entry["version"].partition("+")
+            entry["version"] = f"{public}.{number + 1}{plus}{local}"
+    machine["torch_build"]["version"] = machine["distributions"]["torch"]["version"]
+    machine["python"]["version"] += f".{number + 1}"
+    machine["drivers"]["nvidia"] += f".{number + 1}"
+    machine["accelerators"][0]["memory_total"] += number
+    return machine
+
+
 def copies(files: list[Path]) -> Callable[[int], dict[str, Any]]:
     """Snapshots of real machines, each with a time, a path and free memory of its own."""
     recorded = [json.loads(file.read_text("utf-8")) for file in files]
@@ -191,7 +207,10 @@ def main() -> None:
     arguments.add_argument("--count", type=int, default=100_000)
     arguments.add_argument("--snapshot", type=Path, action="append", default=[])
     options = arguments.parse_args()
-    kinds: list[tuple[str, Callable[[int], dict[str, Any]], int]] = [("made", made, options.count)]
+    kinds: list[tuple[str, Callable[[int], dict[str, Any]], int]] = [
+        ("made", made, options.count),
+        ("unique", unique, max(1, options.count // 10)),
+    ]
     if options.snapshot:
         kinds.append(("real", copies(options.snapshot), max(1, options.count // 20)))
     print(

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from support import HEADER, book, evaluate, gpu, hide, hideable, machine, row, snapshot
 
 from envguard.errors import UnknownBackend
+from envguard.evaluate import Evaluator
 from envguard.model import VERDICTS, BackendReport, Environment, Outcome, Report, Request, worst
+from envguard.rows import Memory
 from envguard.snapshots import from_data
 
 MET: dict[str, Any] = {"device": ["auto"]}
@@ -257,11 +259,50 @@ def test_an_evaluator_remembers_nothing_wrong_between_environments() -> None:
     rules = book(
         row("torchao/version", {"distribution": "torchao>=0.15"}), row("torchao/gpu", {"accelerator": ["cuda"]})
     )
-    from envguard.evaluate import Evaluator
-
     again = Evaluator(rules, Request("torchao"))
     for data in (machine(), machine(distributions={}), machine(accelerators=[]), snapshot(), machine(), snapshot()):
         assert again.evaluate(Environment(data)) == evaluate(rules, data)
+
+
+def test_what_comes_back_is_remembered_and_what_does_not_is_forgotten() -> None:
+    memory = Memory()
+    memory.keep("often", "kept")
+    assert memory.again("often") == "kept"
+    for number in range(10_000):
+        memory.keep(number, "once")
+    assert memory.known == {"often": "kept"}
+    assert memory.again(0) is None
+    assert memory.again(9_999) == "once"
+    assert len(memory._new) < 1_000
+
+
+def test_a_memory_of_what_comes_back_is_bounded_too() -> None:
+    memory = Memory()
+    for number in range(20_000):
+        memory.keep(number, "twice")
+        memory.again(number)
+    assert len(memory.known) < 5_000
+
+
+REMEMBERED = book(
+    row("torchao/installed", {"distribution": "torchao"}, fix={"install": ["torchao>=0.7"]}),
+    row("torchao/version", {"distribution": "torchao>=0.15"}, fix={"install": ["torchao>=0.15"]}),
+    row("torchao/import-owner", {"owner": "torchao"}, fix={"uninstall": ["ao"]}),
+    row("torchao/build", {"torch_build": "accelerator"}, fix={"torch": "accelerator"}),
+    row("torchao/gpu", {"accelerator": ["cuda"]}),
+    row("torchao/linux", {"tool": "ninja"}, "warning", when={"system": ["Linux"]}),
+)
+BARE = machine(distributions={})
+
+
+@settings(max_examples=50)
+@given(st.lists(st.sampled_from(hideable(BARE)), max_size=8))
+def test_what_was_judged_before_changes_no_report(paths: list[tuple[str | int, ...]]) -> None:
+    again = Evaluator(REMEMBERED, Request("torchao"))
+    for path in paths:
+        for data in (hide(BARE, path), machine(), hide(BARE, path), hide(BARE, path)):
+            alone = Evaluator(REMEMBERED, Request("torchao")).evaluate(Environment(data))
+            assert again.evaluate(Environment(data)) == alone
 
 
 # Properties

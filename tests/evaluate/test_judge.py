@@ -200,6 +200,17 @@ def test_a_scheme_that_was_asked_for(scheme: str, status: str) -> None:
     assert (outcome.status, outcome.found) == (status, f"scheme {scheme}")
 
 
+@pytest.mark.parametrize(("weights", "status"), [("safetensors", "met"), ("flax", "unmet")])
+def test_the_form_in_which_a_model_is_stored(weights: str, status: str) -> None:
+    outcome = judge({"weights": ["safetensors", "torch"]}, snapshot(), weights=weights)
+    assert (outcome.status, outcome.needed) == (status, "weights stored as safetensors or torch")
+    assert outcome.found == f"{weights} weights"
+
+
+def test_a_need_of_stored_weights_decides_nothing_where_no_model_was_named() -> None:
+    assert not applies({"weights": ["torch"]}, machine())
+
+
 def test_a_need_of_a_scheme_decides_nothing_where_none_was_asked() -> None:
     assert not applies({"scheme": ["int8"]}, machine())
 

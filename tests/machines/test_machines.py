@@ -45,8 +45,13 @@ def test_nothing_is_undecided_on_a_machine_that_was_looked_at(name: str, host: s
     assert undecided == []
 
 
-def test_all_five_work_on_the_h200() -> None:
-    assert set(verdicts("h200").values()) == {"ok"}
+def test_all_five_work_on_the_h200_and_modelopt_without_the_quantizer_of_diffusers() -> None:
+    found = verdicts("h200")
+    assert found.pop("modelopt") == "blocked"
+    assert set(found.values()) == {"ok"}
+    report = check("modelopt", environment=recorded("h200")).backends[0]
+    assert [o.rule for o in report.outcomes if o.status == "unmet"] == ["diffusers/modelopt-version"]
+    assert check("modelopt", environment=recorded("h200"), host="none").ok
 
 
 def test_the_h200_says_which_schemes_it_can_run() -> None:

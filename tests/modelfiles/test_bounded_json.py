@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -65,6 +66,19 @@ def test_a_document_beyond_the_limits_is_refused(data: bytes, said: str) -> None
 
 def test_as_deep_as_allowed_is_read() -> None:
     assert loads(b"[" * 64 + b"]" * 64)
+
+
+def test_more_names_than_allowed_are_refused() -> None:
+    text = json.dumps({str(number): 0 for number in range(10)})
+    assert len(list(_names(Members(text, most=10)))) == 10
+    with pytest.raises(ValueError, match="expected at most 9 names, found more"):
+        list(_names(Members(text, most=9)))
+
+
+def _names(members: Members) -> Iterator[str]:
+    for name in members:
+        members.value()
+        yield name
 
 
 def test_a_member_longer_than_allowed_is_refused_and_a_string_is_not() -> None:

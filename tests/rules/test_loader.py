@@ -212,6 +212,7 @@ NEEDS: dict[str, tuple[list[Any], list[Any]]] = {
     "device": ([["cuda", "cpu"]], [[], "cuda", ["cuda:0"], ["gpu"], [3]]),
     "runs_on": ([["cuda", "cpu"]], [[], "cuda", ["cuda:0"], ["gpu"], [3]]),
     "scheme": ([["int8"]], [[], "int8", [3], ["int9"]]),
+    "weights": ([["safetensors", "torch"]], [[], "torch", ["pickle"], [3]]),
     "accelerator": ([["cuda", "xpu"]], [[], "cuda", ["cpu"], ["auto"], [["cuda"]]]),
     "compute_capability": (["8.9", "12.0"], ["8", "8.", ".9", "8.9a", "٨.٩", "8.²", 8.9, -1, "-8.9"]),
     "memory": ([1, 7_500_000_000], [0, -1, 7.5e9, "7.5 GB", True]),

@@ -1,0 +1,95 @@
+"""One function for each kind of need: which facts it reads, and what they say about it.
+
+`examine(need, ...)` gives two functions. The first reads the facts out of an environment, as something hashable; the
+second turns those facts into a Finding and looks at nothing else, so that equal facts need judging only once.
+"""
+
+from __future__ import annotations
+
+from envguard.judge import hardware, software
+from envguard.judge.subject import asked
+from envguard.rule import (
+    AcceleratorNeed,
+    ArchitectureNeed,
+    CapabilityNeed,
+    DeviceNeed,
+    DistributionNeed,
+    DriverForCudaNeed,
+    DriverNeed,
+    MemoryNeed,
+    OwnerNeed,
+    PythonBuildNeed,
+    PythonNeed,
+    RequirementsNeed,
+    RunsOnNeed,
+    SchemeNeed,
+    SystemNeed,
+    ToolNeed,
+    TorchBuildNeed,
+    VariableNeed,
+    VisibleNeed,
+    WeightsNeed,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from envguard.judge.subject import Judge, Reader
+    from envguard.model import Request
+    from envguard.rule import Need, TorchBuild
+
+
+def examine(  # noqa: RET503 - `_no_judge` never returns
+    need: Need, request: Request, builds: tuple[TorchBuild, ...]
+) -> tuple[Reader, Judge]:
+    """The reader of the facts that a need is about, and the judge of those facts."""
+    match need:
+        case DistributionNeed():
+            return software.distribution(need)
+        case RequirementsNeed():
+            return software.requirements(need)
+        case OwnerNeed():
+            return software.owner(need)
+        case DeviceNeed():
+            return asked(" or ".join(need.kinds), request.device_kind in need.kinds, f"device {request.device}")
+        case RunsOnNeed():
+            return hardware.runs_on(need, request)
+        case SchemeNeed():
+            schemes = need.schemes
+            return asked(f"one of {', '.join(schemes)}", request.scheme in schemes, f"scheme {request.scheme}")
+        case WeightsNeed():
+            return software.weights(need, request)
+        case AcceleratorNeed():
+            return hardware.accelerator(need, request)
+        case CapabilityNeed():
+            return hardware.capability(need)
+        case MemoryNeed():
+            return hardware.memory(need)
+        case DriverNeed():
+            return hardware.driver()
+        case VisibleNeed():
+            return hardware.visible()
+        case TorchBuildNeed():
+            return hardware.torch_build(request)
+        case DriverForCudaNeed():
+            return hardware.driver_for_cuda(need)
+        case ArchitectureNeed():
+            return hardware.architecture(builds)
+        case PythonNeed():
+            return software.python(need)
+        case PythonBuildNeed():
+            return software.python_build()
+        case SystemNeed():
+            return software.system(need)
+        case ToolNeed():
+            return software.tool(need)
+        case VariableNeed():
+            return software.variable(need)
+        case _:
+            _no_judge(need)
+
+
+def _no_judge(need: NoReturn) -> NoReturn:
+    """What the type checker proves never to be called: every kind of need has its judge."""
+    raise AssertionError(f"no judge for {need!r}")

@@ -1,0 +1,207 @@
+"""An environment as one request sees it, and the readers of facts that needs and conditions of rules share."""
+
+from __future__ import annotations
+
+from envguard.frozen import Frozen
+from envguard.model import Unreadable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeAlias
+
+    from envguard.model import Environment, Kind, Request, Severity, Status
+
+    Reader: TypeAlias = Callable[["Subject"], Any]
+    Judge: TypeAlias = Callable[[Any], "Finding | None"]
+
+CUDA_KINDS = ("cuda", "rocm")  # torch answers for ROCm under the name of CUDA
+AUTO_ORDER = ("cuda", "rocm", "xpu", "mps")
+NAMES = {
+    "cuda": "CUDA",
+    "rocm": "ROCm",
+    "xpu": "Intel XPU",
+    "mps": "Apple MPS",
+    "npu": "NPU",
+    "hpu": "HPU",
+    "cpu": "CPU",
+}
+
+
+class Finding(Frozen):
+    """What the facts say about one need. `kind` and `severity` stand in for the rule's own where they are given."""
+
+    status: Status
+    needed: str
+    found: str
+    kind: Kind | None = None
+    severity: Severity | None = None
+
+
+class SeenDevice(Frozen):
+    """A visible device, as far as rules compare it; what was not observed is None."""
+
+    kind: str
+    index: int | None
+    name: str | None
+    capability: str | None
+    arch: str | None
+
+
+_NOT_YET = object()
+
+
+class Broken(Unreadable):
+    """The version of a distribution that is installed, but whose metadata gives none."""
+
+    reason: str
+
+
+class Subject:
+    """An environment as one request sees it; what several needs read is worked out once.
+
+    `devices` are the visible devices that the request can mean, in order; or Unreadable. `device` is the one that it is
+    judged for, None where there is none, or Unreadable.
+    """
+
+    __slots__ = ("_build", "device", "devices", "environment", "request")
+
+    def __init__(self, environment: Environment, request: Request) -> None:
+        self.environment = environment
+        self.request = request
+        listed = environment.section("accelerators")
+        self.devices: Any = listed if isinstance(listed, Unreadable) else _devices(listed or (), request)
+        self.device: Any = select(self.devices, request)
+        self._build: Any = _NOT_YET
+
+    @property
+    def build(self) -> Any:
+        """The version, CUDA, HIP and XPU of the torch build; None where torch is not there, or Unreadable."""
+        if self._build is _NOT_YET:
+            self._build = _build(self.environment)
+        return self._build
+
+
+def _devices(listed: Any, request: Request) -> tuple[SeenDevice, ...]:
+    kind = request.device_kind
+    wanted = CUDA_KINDS if kind == "cuda" else AUTO_ORDER if kind == "auto" else (kind,)
+    found = [_seen_device(device) for device in listed if device["kind"] in wanted]
+    if len(found) > 1:
+        found.sort(key=lambda device: (wanted.index(device.kind), -1 if device.index is None else device.index))
+    return tuple(found)
+
+
+def _seen_device(device: Any) -> SeenDevice:
+    """What rules compare of a device; equal devices are one object, because dictionaries find that at once."""
+    seen = device.get
+    facts = device["kind"], seen("index"), seen("name"), seen("compute_capability"), seen("arch")
+    known = _known_devices.get(facts)
+    if known is None:
+        if len(_known_devices) >= _MOST_DEVICES:
+            _known_devices.clear()
+        known = _known_devices[facts] = SeenDevice(*facts)
+    return known
+
+
+_known_devices: dict[Any, SeenDevice] = {}
+_MOST_DEVICES = 1_000  # keeps memory flat over any number of snapshots
+
+
+def _build(environment: Environment) -> Any:
+    section = environment.section("torch_build")
+    if section is None:
+        return _NO_VERSION_FILE if isinstance(environment.version("torch"), str) else None
+    fact = environment.fact
+    version = fact("torch_build", "version")
+    if isinstance(version, Unreadable):
+        version = environment.version("torch")
+    return version, fact("torch_build", "cuda"), fact("torch_build", "hip"), fact("torch_build", "xpu")
+
+
+_NO_VERSION_FILE = Unreadable("torch is installed, but its version file was not found")
+
+
+def select(devices: Any, request: Request) -> Any:
+    """The device that a request is judged for: the one that it names, else the first; None where there is none."""
+    if isinstance(devices, Unreadable):
+        return devices
+    if request.device_index is None:
+        return devices[0] if devices else None
+    for device in devices:
+        if device.index == request.device_index:
+            return device
+    return _UNNUMBERED if any(device.index is None for device in devices) else None
+
+
+_UNNUMBERED = Unreadable("the numbers of the devices were not observed")
+
+
+def text_of(fact: Any, absent: str = "none") -> str:
+    """A fact as the texts of findings tell it."""
+    if fact is None:
+        return absent
+    return fact.reason if isinstance(fact, Unreadable) else str(fact)
+
+
+def undecided(needed: str, *facts: Any) -> Finding:
+    """The finding where facts were not observed."""
+    reasons = dict.fromkeys(fact.reason for fact in facts if isinstance(fact, Unreadable))
+    return Finding("undecided", needed, "; ".join(reasons) or "not observed")
+
+
+def named(device: SeenDevice) -> str:
+    """A device as the texts of findings tell it."""
+    number = "" if device.index is None else f" {device.index}"
+    place = f"{NAMES.get(device.kind, device.kind)} device{number}"
+    return f"{device.name} ({place})" if device.name else place
+
+
+# Readers that are the same function for the same fact, so that whoever looks up facts reads each of them once.
+_readers: dict[tuple[str, str], Reader] = {}
+
+
+def version_of(name: str) -> Reader:
+    """The reader of a distribution's version: Broken where it is installed, but its metadata gives none."""
+
+    def read(subject: Subject) -> Any:
+        environment = subject.environment
+        try:
+            version = environment.data["distributions"][name]["version"]
+            if version is not None:
+                return version
+        except (KeyError, TypeError):
+            pass
+        version = environment.version(name)
+        if isinstance(version, Unreadable) and isinstance(environment.distribution(name), dict):
+            return Broken(version.reason)
+        return version
+
+    return _readers.setdefault(("version", name), read)
+
+
+def variable_of(name: str) -> Reader:
+    """The reader of an environment variable."""
+    return _readers.setdefault(
+        ("variable", name), lambda subject: subject.environment.fact("environment_variables", name)
+    )
+
+
+def system_of(subject: Subject) -> Any:
+    """The operating system."""
+    return subject.environment.fact("host", "system")
+
+
+def device_kind(subject: Subject) -> Any:
+    """The kind of the device that the request is judged for."""
+    device = subject.device
+    return device.kind if isinstance(device, SeenDevice) else device
+
+
+def nothing(subject: Subject) -> None:
+    """The reader of a need that the request alone decides."""
+
+
+def asked(needed: str, met: bool, found: str) -> tuple[Reader, Judge]:
+    """What the request alone decides."""
+    finding = Finding("met" if met else "unmet", needed, found)
+    return nothing, (lambda facts: finding)
