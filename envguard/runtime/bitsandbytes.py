@@ -1,27 +1,30 @@
 """bitsandbytes: linear layers become its Linear4bit (nf4, fp4) or Linear8bitLt (int8).
 
 Read in the released wheels of 0.43.3 to 0.50.2. On a CPU with AVX512-BF16 Linear4bit packs its weight anew when it
-first runs (0.49.0 and later, nn/modules.py, functional.py). Layers of most sizes fail at that, and its own way back,
-taken by state_dict, leaves the scales in another order: see `_pack_only_what_fits` and `_unpack`.
+first runs (0.49.0 and later, nn/modules.py, functional.py). Layers of many sizes fail at that, and its own way back,
+taken by state_dict, leaves the scales in another order: see `_prepare_to_pack` and `_unpack`.
 """
 
 from __future__ import annotations
 
+import warnings
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from envguard.errors import BadInput
+from envguard.errors import BadInput, EnvguardWarning
 from envguard.runtime.adapter import Adapter, Stored, refuse_unknown
 from envguard.runtime.hosts import modules_to_skip
 from envguard.runtime.modules import assign, linears, replace_module
 from envguard.runtime.progress import steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _BLOCKSIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096)  # values that share one scale: 64, on ROCm 128 up to 0.48
 _NESTED = 256  # scales that share one scale of theirs (double_quant)
+_SCALES = "envguard_scales"  # the attribute of a layer that holds absmax, offset and state2 from before it was packed
 _QUANTIZABLE = (torch.float32, torch.float16, torch.bfloat16)
 _THRESHOLD = 6.0  # the hosts' default; bitsandbytes' own is 0, no outliers
 
@@ -50,12 +53,14 @@ class Bitsandbytes(Adapter):
         layers = list(linears(model, exclude))
         for name, linear in layers:
             _check_quantizable(name, linear)
+        if scheme != "int8":
+            layers = self._without_unfit(layers)
         self._move_to_cpu(model)
         for name, linear in steps(layers, f"bitsandbytes {scheme}"):
             layer = self._empty(linear, scheme, options)
             layer.weight = self._weight(linear.weight.detach(), scheme, options, layer)
             layer.bias = linear.bias
-            _pack_only_what_fits(layer)
+            _prepare_to_pack(layer)
             replace_module(model, name, layer)
         return self._move_elsewhere(model)
 
@@ -95,9 +100,11 @@ class Bitsandbytes(Adapter):
         return {"": self.permit.device}
 
     def loaded(self, model: torch.nn.Module) -> None:
-        """See Adapter: layers that cannot be packed for AVX512-BF16 fail at their first run if they try."""
-        for _, layer in self._layers(model):
-            _pack_only_what_fits(layer)
+        """See Adapter: what would fail or be wrong at its first run. Raises BadInput."""
+        layers = list(self._layers(model))
+        self._refuse_unfit((name, layer) for name, layer in layers if isinstance(layer, self.module.nn.Linear4bit))
+        for _, layer in layers:
+            _prepare_to_pack(layer)
 
     def host_saves(self, model: torch.nn.Module) -> dict[str, Any] | None:
         """See Adapter. The host would have bitsandbytes unpack, and save scales in the wrong order without a word."""
@@ -114,13 +121,14 @@ class Bitsandbytes(Adapter):
         """See Adapter."""
         tensors = dict(stored.tensors)
         plain = dict(linears(model))
+        self._refuse_unfit((name, plain[name]) for name in stored.layout if scheme != "int8" and name in plain)
         for name, told in steps(stored.layout.items(), f"bitsandbytes {scheme}"):
             if name not in plain:
                 raise BadInput(f"{type(model).__name__} has no linear layer {name!r}, which the saved model has")
             layer = self._empty(plain[name], scheme, _saved_options(name, scheme, told))
             own = {key: tensors.pop(f"{name}.{key}") for key in _own_keys(tensors, name)}
             layer.weight = self._saved_weight(name, layer, scheme, own)
-            _pack_only_what_fits(layer)
+            _prepare_to_pack(layer)
             replace_module(model, name, layer)
         assign(model, tensors)
         return self._move_elsewhere(model)
@@ -164,6 +172,8 @@ class Bitsandbytes(Adapter):
             if scheme == "int8":
                 return self._saved_int8(layer, own)
             return self._saved_4bit(layer, scheme, own)
+        except torch.cuda.OutOfMemoryError:
+            raise
         except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise BadInput(f"the saved tensors of {name} are no {scheme} weight: {error}") from None
 
@@ -201,19 +211,49 @@ class Bitsandbytes(Adapter):
             if isinstance(each, kinds):
                 yield name, each
 
-    def _unpack(self, model: torch.nn.Module) -> None:
-        """Undo the packing for AVX512-BF16: the scales, rounded to bfloat16 by it and transposed, in the usual order.
+    def _without_unfit(self, layers: list[tuple[str, torch.nn.Linear]]) -> list[tuple[str, torch.nn.Linear]]:
+        """The layers that the release can quantize to 4 bits here; an EnvguardWarning names the others.
 
-        The next run packs the same values again. Scales that double_quant had quantized stay as they are: quantized
-        again, they would change.
+        Raises BadInput where there are only others.
         """
+        unfit = [name for name, layer in layers if not self._fits(layer)]
+        if not unfit:
+            return layers
+        text = (
+            f"bitsandbytes {self.permit.version} has no right code on this CPU for 4-bit weights of the sizes of"
+            f" {_listed(unfit)}"
+        )
+        if len(unfit) == len(layers):
+            raise BadInput(f"{text}: nothing is left to quantize. Take int8, or a GPU")
+        warnings.warn(f"{text}: left in full precision", EnvguardWarning, stacklevel=5)
+        return [(name, layer) for name, layer in layers if name not in unfit]
+
+    def _refuse_unfit(self, layers: Iterable[tuple[str, torch.nn.Linear]]) -> None:
+        """Raises BadInput for layers that are quantized already and would be read wrongly."""
+        unfit = [name for name, layer in layers if not self._fits(layer)]
+        if unfit:
+            raise BadInput(
+                f"bitsandbytes {self.permit.version} reads 4-bit weights of the sizes of {_listed(unfit)} wrongly on"
+                " this CPU. Name these layers in exclude, or install bitsandbytes==0.48.2"
+            )
+
+    def _fits(self, layer: torch.nn.Linear) -> bool:
+        """False for sizes that a CPU's code for 4 bits refuses or gets wrong; GPUs take any."""
+        width, count = layer.in_features, layer.in_features * layer.out_features
+        if self.permit.device != "cpu" or (width % 64 == 0 and count % 64 == 0):
+            return True
+        return _quantizes(self.module.functional, count % 64) and _reads_rows(self.module.functional, width)
+
+    def _unpack(self, model: torch.nn.Module) -> None:
+        """Undo the packing for AVX512-BF16, with the scales as they were before; the next run packs again."""
         for _, layer in self._layers(model):
             state: Any = getattr(layer.weight, "quant_state", None)
             if getattr(state, "packing_format_for_cpu", False):
-                state.absmax = state.absmax.t().reshape(-1).float()
                 state.original_nested = False
                 unpack = self.module.functional._convert_weight_packed_for_cpu_inverse
-                layer.weight.data, layer.weight.quant_state = unpack(layer.weight.data, state)
+                layer.weight.data, state = unpack(layer.weight.data, state)
+                state.absmax, state.offset, state.state2 = getattr(layer, _SCALES)
+                state.nested = state.state2 is not None
 
     def _move_to_cpu(self, model: torch.nn.Module) -> None:
         """Before quantization: up to 0.47.0 int8 weights that are moved from the CPU to the CPU are quantized again."""
@@ -273,11 +313,48 @@ def _check_quantizable(name: str, linear: torch.nn.Linear) -> None:
         raise BadInput(f"bitsandbytes quantizes float32, float16 and bfloat16; the weight of {name} has {found}")
 
 
-def _pack_only_what_fits(layer: Any) -> None:
-    """Linear4bit packs 32 rows together and needs whole blocks in each row: other layers fail at their first run."""
-    packs = getattr(layer, "support_avx512bf16_for_cpu", False)
-    if packs and (layer.out_features % 32 or layer.in_features % layer.weight.blocksize):
+def _prepare_to_pack(layer: Any) -> None:
+    """Before the first run of a layer that packs its weight for AVX512-BF16.
+
+    It packs 32 rows together and needs whole blocks in each; where it cannot, it fails, so that it is kept from trying.
+    Packing rounds the scales to bfloat16 and transposes them: the scales are kept as they are, for `_unpack`.
+    """
+    if not getattr(layer, "support_avx512bf16_for_cpu", False) or layer.weight.device.type != "cpu":
+        return
+    if layer.out_features % 32 or layer.in_features % layer.weight.blocksize:
         layer.support_avx512bf16_for_cpu = False
+    else:
+        state = layer.weight.quant_state
+        setattr(layer, _SCALES, (state.absmax, state.offset, state.state2))
+
+
+@cache
+def _quantizes(functional: Any, rest: int) -> bool:
+    """True where as many weights beyond whole blocks are no error: 0.46 takes none, up to 0.49.2 no odd number."""
+    try:
+        functional.quantize_4bit(torch.ones(1, 64 + rest), quant_type="nf4")
+    except RuntimeError:
+        return False
+    return True
+
+
+@cache
+def _reads_rows(functional: Any, width: int) -> bool:
+    """True where rows of that width give the same weights as one long row does, whose blocks are whole.
+
+    From 0.49.0 to 0.50.2 the code for AVX-512 takes the scales of other blocks, without a word, where a row ends within
+    a block and its width is a multiple of 16. It is tried, since it depends on the CPU too.
+    """
+    weights = torch.linspace(-1, 1, 64 * width).reshape(64, width)
+    packed, state = functional.quantize_4bit(weights, quant_type="nf4")
+    rows = functional.dequantize_4bit(packed, state)
+    state.shape = torch.Size((1, 64 * width))
+    same: bool = torch.equal(rows.reshape(-1), functional.dequantize_4bit(packed, state).reshape(-1))
+    return same
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _own_keys(tensors: Mapping[str, torch.Tensor], name: str) -> list[str]:

@@ -38,7 +38,7 @@ class Quanto(Adapter):
         return QuantoConfig(weights=scheme, modules_to_not_convert=list(exclude) or None)
 
     def device_map(self) -> dict[str, str]:
-        """See Adapter. On a CPU too: without one, diffusers 0.42.1 leaves scales of a saved model on the meta device."""
+        """See Adapter. On a CPU too: without it diffusers 0.42.1 leaves scales of a saved model on the meta device."""
         return {"": self.permit.device}
 
     def store(self, model: torch.nn.Module) -> Stored:

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 import envguard
-from envguard.runtime.bitsandbytes import _plain
+from envguard.runtime import bitsandbytes as adapter
 
 pytestmark = [
     pytest.mark.envguard("bnb", host="none"),
     pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning"),
-]
+]  # EnvguardWarning is a UserWarning
 ERRORS = {"nf4": 0.15, "fp4": 0.2, "int8": 0.03}
 MEMORY = {"nf4": 0.29, "fp4": 0.29, "int8": 0.52}
 
@@ -43,7 +43,7 @@ def run(model: torch.nn.Module, bnb: envguard.Guarded, dtype: torch.dtype = torc
 
 def size(model: torch.nn.Module) -> int:
     """Bytes of all tensors, scales included, which are no parameters of a Linear4bit."""
-    tensors = {tensor.data_ptr(): _plain(tensor) for tensor in model.state_dict().values()}
+    tensors = {tensor.data_ptr(): tensor.detach().as_subclass(torch.Tensor) for tensor in model.state_dict().values()}
     return sum(tensor.nbytes for tensor in tensors.values())
 
 
@@ -62,7 +62,7 @@ def test_a_plain_module_is_quantized_and_gives_nearly_the_same(
     assert models.error(output, wanted) < ERRORS[scheme]
     assert output.dtype == dtype
     assert not quantized.training
-    assert {tensor.device for tensor in quantized.state_dict().values()} == {output.device}
+    assert {tensor.device for tensor in quantized.parameters()} == {output.device}
 
 
 @pytest.mark.parametrize("ran", [False, True], ids=["fresh", "after it ran"])
@@ -73,6 +73,8 @@ def test_what_is_saved_is_read_again_bit_for_bit(bnb: envguard.Guarded, scheme: 
     bnb.save(quantized, str(tmp_path))
     assert sorted(file.name for file in tmp_path.iterdir()) == ["envguard.json", "model.safetensors"]
     again = bnb.load(models.small, str(tmp_path))
+    for name, tensor in bnb.quantize(models.small(), scheme).state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor)  # that it ran has left no trace
     output = run(again, bnb)
     assert torch.equal(output, run(quantized, bnb))
     assert before is None or torch.equal(output, before)
@@ -92,22 +94,56 @@ def test_quantized_scales_are_saved_and_read_too(bnb: envguard.Guarded, ran: boo
     assert torch.equal(run(again, bnb), run(quantized, bnb))
 
 
+def uneven(width: int, out: int) -> torch.nn.Module:
+    """A layer whose scales differ from block to block, so that another's scale shows."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(width, out)).to(torch.bfloat16).eval()
+    weight = model[0].weight.data
+    blocks = torch.arange(weight.numel()).reshape(weight.shape) // 64
+    weight.mul_(torch.where(blocks % 2 == 0, 1, 20))
+    return model
+
+
 @pytest.mark.parametrize("scheme", schemes())
-@pytest.mark.parametrize(("width", "out"), [(256, 40), (96, 512), (100, 36), (64, 32)])
-def test_layers_of_any_size_run_and_are_saved(
+@pytest.mark.parametrize(("width", "out"), [(256, 40), (64, 32), (128, 1), (96, 512), (100, 36), (96, 33), (33, 5)])
+def test_a_layer_of_any_size_is_right_or_refused(
     bnb: envguard.Guarded, scheme: str, width: int, out: int, tmp_path: Path
 ) -> None:
     def make() -> torch.nn.Module:
-        torch.manual_seed(0)
-        return torch.nn.Sequential(torch.nn.Linear(width, out)).to(torch.bfloat16).eval()
+        return uneven(width, out)
 
     with torch.no_grad():
         wanted = make()(models.inputs(width=width))
-    quantized = bnb.quantize(make(), scheme)
+    try:
+        quantized = bnb.quantize(make(), scheme)
+    except envguard.BadInput as error:  # what the release has no code for, or wrong code
+        assert bnb.device == "cpu"
+        assert scheme != "int8"
+        assert width % 64 or out % 64
+        assert "the sizes of 0: nothing is left to quantize" in str(error)  # noqa: PT017
+        return
     output = run(quantized, bnb)
-    assert models.error(output, wanted) < ERRORS[scheme]
+    assert models.error(output, wanted) < 1.5 * ERRORS[scheme]
     bnb.save(quantized, str(tmp_path))
     assert torch.equal(run(bnb.load(make, str(tmp_path)), bnb), output)
+
+
+@pytest.mark.envguard("bnb:nf4", host="none")
+def test_what_the_cpu_gets_wrong_is_left_as_it_is_and_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    bnb = envguard.require("bnb:nf4", host="none", device="cpu")
+    monkeypatch.setattr(adapter, "_reads_rows", lambda functional, width: width != 80)
+
+    def make() -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Linear(80, 64), torch.nn.Linear(64, 80)).to(torch.bfloat16).eval()
+
+    with pytest.warns(envguard.EnvguardWarning, match="the sizes of 0: left in full precision"):
+        quantized = bnb.quantize(make())
+    assert [type(layer) is torch.nn.Linear for layer in quantized.children()] == [True, False]
+    bnb.save(quantized, str(tmp_path))
+    assert torch.equal(run(bnb.load(make, str(tmp_path)), bnb), run(quantized, bnb))
+    monkeypatch.setattr(adapter.Bitsandbytes, "_fits", lambda *_: False)
+    with pytest.raises(envguard.BadInput, match="the sizes of 1 wrongly on this CPU"):
+        bnb.load(make, str(tmp_path))
 
 
 @pytest.mark.parametrize("scheme", schemes())
@@ -306,7 +342,7 @@ def test_transformers_loads_quantizes_saves_and_loads(
     bnb.save(quantized, str(tmp_path / "quantized"))
     assert json.loads((tmp_path / "quantized" / "config.json").read_text())["quantization_config"]
     output = models.run_llama(quantized)
-    again = bnb.load(type(model), str(tmp_path / "quantized"), scheme)
+    again = bnb.load(type(model), str(tmp_path / "quantized"), scheme, dtype=torch.bfloat16)
     assert torch.equal(models.run_llama(again), output)
     assert not ran or torch.equal(output, before)
 
@@ -327,17 +363,28 @@ def test_the_options_reach_the_host(bnb: envguard.Guarded, tmp_path: Path) -> No
 
 
 @pytest.mark.envguard("bnb:nf4", host="transformers")
-def test_layers_of_any_size_run_in_transformers(bnb: envguard.Guarded, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("width", "inner"), [(64, 200), (96, 320)])
+def test_layers_of_any_size_are_right_or_refused_in_transformers(
+    bnb: envguard.Guarded, width: int, inner: int, tmp_path: Path
+) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=128, hidden_size=96, intermediate_size=200, num_hidden_layers=1, num_attention_heads=4
+        vocab_size=128, hidden_size=width, intermediate_size=inner, num_hidden_layers=1, num_attention_heads=4
     )
     model = LlamaForCausalLM(config).to(torch.bfloat16).eval()
     model.save_pretrained(tmp_path)
-    quantized = bnb.load(LlamaForCausalLM, str(tmp_path), "nf4", dtype=torch.bfloat16)
-    assert models.error(models.run_llama(quantized), models.run_llama(model)) < 0.3
+    try:
+        quantized = bnb.load(LlamaForCausalLM, str(tmp_path), "nf4", dtype=torch.bfloat16)
+    except envguard.BadInput as error:
+        assert bnb.device == "cpu"
+        assert "Name these layers in exclude" in str(error)  # noqa: PT017
+        quantized = bnb.load(
+            LlamaForCausalLM, str(tmp_path), "nf4", dtype=torch.bfloat16,
+            exclude=["lm_head", "self_attn", "up_proj", "gate_proj"] if width % 64 else ["lm_head", "down_proj"],
+        )  # fmt: skip
+    assert models.error(models.run_llama(quantized), models.run_llama(model)) < 0.2
 
 
 @pytest.mark.parametrize("scheme", schemes())

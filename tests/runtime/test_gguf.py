@@ -76,7 +76,7 @@ def test_a_plain_module_is_written_and_filled_with_what_the_file_holds(
     assert quantized is model
     assert found.dtype is torch.bfloat16
     assert str(next(quantized.parameters()).device) == gguf.device
-    assert models.error(found, wanted) <= error
+    assert models.error(found, wanted) <= error + 1e-6  # a GPU adds up in another order
     assert Path(file).stat().st_size < ratio * full + 2048
     assert read_header(file).scheme in (scheme, "MXFP4_MOE")
     again = gguf.load(models.small, file)
