@@ -106,14 +106,8 @@ class Bitsandbytes(Adapter):
         for _, layer in layers:
             _prepare_to_pack(layer)
 
-    def host_saves(self, model: torch.nn.Module) -> dict[str, Any] | None:
-        """See Adapter. The host would have bitsandbytes unpack, and save scales in the wrong order without a word."""
-        self._unpack(model)
-        return super().host_saves(model)
-
     def store(self, model: torch.nn.Module) -> Stored:
         """See Adapter. The layout maps each layer to the options that it was quantized with."""
-        self._unpack(model)
         layout = {name: _options_of(layer) for name, layer in self._layers(model)}
         return Stored({name: _plain(tensor) for name, tensor in model.state_dict().items()}, layout)
 
@@ -244,17 +238,6 @@ class Bitsandbytes(Adapter):
             return True
         return _quantizes(self.module.functional, count % 64) and _reads_rows(self.module.functional, width)
 
-    def _unpack(self, model: torch.nn.Module) -> None:
-        """Undo the packing for AVX512-BF16, with the scales as they were before; the next run packs again."""
-        for _, layer in self._layers(model):
-            state: Any = getattr(layer.weight, "quant_state", None)
-            if getattr(state, "packing_format_for_cpu", False):
-                state.original_nested = False
-                unpack = self.module.functional._convert_weight_packed_for_cpu_inverse
-                layer.weight.data, state = unpack(layer.weight.data, state)
-                state.absmax, state.offset, state.state2 = getattr(layer, _SCALES)
-                state.nested = state.state2 is not None
-
     def _move_to_cpu(self, model: torch.nn.Module) -> None:
         """Before quantization: up to 0.47.0 int8 weights that are moved from the CPU to the CPU are quantized again."""
         if self.permit.device == "cpu":
@@ -317,7 +300,7 @@ def _prepare_to_pack(layer: Any) -> None:
     """Before the first run of a layer that packs its weight for AVX512-BF16.
 
     It packs 32 rows together and needs whole blocks in each; where it cannot, it fails, so that it is kept from trying.
-    Packing rounds the scales to bfloat16 and transposes them: the scales are kept as they are, for `_unpack`.
+    Packing rounds the scales to bfloat16 and transposes them: they are kept as they are, for `_unpack`.
     """
     if not getattr(layer, "support_avx512bf16_for_cpu", False) or layer.weight.device.type != "cpu":
         return
@@ -326,6 +309,22 @@ def _prepare_to_pack(layer: Any) -> None:
     else:
         state = layer.weight.quant_state
         setattr(layer, _SCALES, (state.absmax, state.offset, state.state2))
+        layer.register_state_dict_pre_hook(_unpack)
+
+
+def _unpack(layer: Any, *_: Any) -> None:
+    """Undo the packing, with the scales as they were before, when a state dict is asked for; the next run packs again.
+
+    bitsandbytes would unpack by itself and leave the scales in the wrong order, in the state dict and in the layer.
+    """
+    state = layer.weight.quant_state
+    if getattr(state, "packing_format_for_cpu", False):
+        from bitsandbytes.functional import _convert_weight_packed_for_cpu_inverse
+
+        state.original_nested = False
+        layer.weight.data, state = _convert_weight_packed_for_cpu_inverse(layer.weight.data, state)
+        state.absmax, state.offset, state.state2 = getattr(layer, _SCALES)
+        state.nested = state.state2 is not None
 
 
 @cache

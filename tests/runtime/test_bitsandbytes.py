@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -385,6 +386,17 @@ def test_layers_of_any_size_are_right_or_refused_in_transformers(
             exclude=["lm_head", "self_attn", "up_proj", "gate_proj"] if width % 64 else ["lm_head", "down_proj"],
         )  # fmt: skip
     assert models.error(models.run_llama(quantized), models.run_llama(model)) < 0.2
+
+
+@pytest.mark.parametrize("scheme", schemes())
+@pytest.mark.parametrize("double_quant", [None, True])
+def test_a_state_dict_changes_nothing(bnb: envguard.Guarded, scheme: str, double_quant: bool | None) -> None:
+    quantized = bnb.quantize(models.small(), scheme, double_quant=None if scheme == "int8" else double_quant)
+    fresh = {name: tensor.clone() for name, tensor in quantized.state_dict().items()}
+    output = run(quantized, bnb)
+    for copied in (quantized, copy.deepcopy(quantized)):
+        assert all(torch.equal(tensor, fresh[name]) for name, tensor in copied.state_dict().items())
+        assert torch.equal(run(copied, bnb), output)
 
 
 @pytest.mark.parametrize("scheme", schemes())
