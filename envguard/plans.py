@@ -16,6 +16,7 @@ from envguard.rule import (
     DistributionNeed,
     DriverForCudaNeed,
     OwnerNeed,
+    RequiredInTurnNeed,
     RequirementsNeed,
     TorchBuildNeed,
 )
@@ -259,7 +260,7 @@ def _written(commands: tuple[str, ...], python: str) -> tuple[str, ...]:
 def _can_change(row: Row, changed: frozenset[str]) -> bool:
     """Whether the change of some distributions can change what a row says."""
     need = row.rule.need
-    if isinstance(need, RequirementsNeed):  # may declare any of them
+    if isinstance(need, RequirementsNeed | RequiredInTurnNeed):  # may declare any of them
         return True
     if isinstance(need, DistributionNeed):
         read = need.wanted.name

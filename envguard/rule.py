@@ -51,6 +51,12 @@ class RequirementsNeed(Frozen):
     distribution: str
 
 
+class RequiredInTurnNeed(Frozen):
+    """What the installed distribution declares, and what that declares in turn, is installed, in any version."""
+
+    distribution: str
+
+
 class OwnerNeed(Frozen):
     """The import name is loaded from the distribution that the backend's file names."""
 
@@ -160,6 +166,7 @@ if TYPE_CHECKING:
     Need: TypeAlias = (
         DistributionNeed
         | RequirementsNeed
+        | RequiredInTurnNeed
         | OwnerNeed
         | DeviceNeed
         | RunsOnNeed

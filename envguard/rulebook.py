@@ -20,6 +20,7 @@ from envguard.rule import (
     OwnerNeed,
     PythonBuildNeed,
     PythonNeed,
+    RequiredInTurnNeed,
     RequirementsNeed,
     Rule,
     RunsOnNeed,
@@ -229,6 +230,8 @@ def make_need(row: Row, backends: Mapping[str, Backend]) -> Need:
             return DistributionNeed(parse_wanted(value), row.get("fact", "metadata"), row.get("comparison", "version"))
         case "requirements":
             return RequirementsNeed(value)
+        case "required_in_turn":
+            return RequiredInTurnNeed(value)
         case "owner":
             return OwnerNeed(backends[value].import_name, backends[value].distribution)
         case "device":

@@ -430,6 +430,7 @@ def _exactly(*choices: str) -> Callable[[Any], bool]:
 _NEEDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "distribution": (_is_wanted, "a requirement such as torchao>=0.15.0"),
     "requirements": (_is_text, "the name of a distribution"),
+    "required_in_turn": (_is_text, "the name of a distribution"),
     "owner": (_is_text, "the name of a backend"),
     "device": (_list_from(DEVICES), f"devices of {', '.join(DEVICES)}"),
     "runs_on": (_list_from(DEVICES), f"a list of devices of {', '.join(DEVICES)}"),

@@ -102,6 +102,8 @@ def _read_wanted(text: str) -> Wanted:
 _declared: dict[tuple[str, ...], tuple[Wanted, ...] | None] = {}
 _MOST_DECLARED = 1_000
 
+NOT_FOLLOWED = ("torch",)  # whose own requirements are often installed by other means than pip's
+
 
 def declared(requires: tuple[str, ...]) -> tuple[Wanted, ...] | None:
     """What Requires-Dist lines ask for without a condition; None where one of those cannot be read.

@@ -20,6 +20,7 @@ from envguard.rule import (
     OwnerNeed,
     PythonBuildNeed,
     PythonNeed,
+    RequiredInTurnNeed,
     RequirementsNeed,
     RunsOnNeed,
     SchemeNeed,
@@ -49,6 +50,8 @@ def examine(  # noqa: RET503 - `_no_judge` never returns
             return software.distribution(need)
         case RequirementsNeed():
             return software.requirements(need)
+        case RequiredInTurnNeed():
+            return software.required_in_turn(need)
         case OwnerNeed():
             return software.owner(need)
         case DeviceNeed():

@@ -14,7 +14,7 @@ from envguard.judge.subject import (
     version_of,
 )
 from envguard.model import Unreadable
-from envguard.versions import declared, key, satisfies
+from envguard.versions import NOT_FOLLOWED, declared, key, satisfies
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         DistributionNeed,
         OwnerNeed,
         PythonNeed,
+        RequiredInTurnNeed,
         RequirementsNeed,
         SystemNeed,
         ToolNeed,
@@ -110,6 +111,57 @@ def requirements(need: RequirementsNeed) -> tuple[Reader, Judge]:
         return Finding("met", needed, f"all {len(declared)} requirements of {name} {version}")
 
     return read, judge
+
+
+def required_in_turn(need: RequiredInTurnNeed) -> tuple[Reader, Judge]:
+    """What a distribution declares, and what that declares in turn, is installed."""
+    name = need.distribution
+
+    def read(subject: Subject) -> Any:
+        if not isinstance(subject.environment.distribution(name), dict):
+            return None  # another rule says so
+        return _in_turn(subject, name)
+
+    def judge(facts: Any) -> Finding | None:
+        needed = f"all that {name} declares, and what that declares in turn"
+        if facts is None:
+            return None
+        missing, unknown, count = facts
+        if missing:
+            needed = ", ".join(f"{wanted} (declared by {by})" for wanted, _, by in missing)
+            return Finding("unmet", needed, ", ".join(f"{each} is not installed" for _, each, _ in missing), "absent")
+        if unknown:
+            return Finding("undecided", needed, "; ".join(unknown))
+        return Finding("met", needed, f"all {count} of them")
+
+    return read, judge
+
+
+def _in_turn(subject: Subject, name: str) -> tuple[tuple[tuple[str, str, str], ...], tuple[str, ...], int]:
+    """Requirement, name and declarer of each distribution that is missing; what is not known; how many there are."""
+    environment = subject.environment
+    missing, unknown = [], []
+    pending, seen = [name], {name}
+    while pending:
+        by = pending.pop()
+        entry = environment.distribution(by)
+        requires = entry.get("requires") if isinstance(entry, dict) else ()
+        wanted = declared(tuple(requires)) if requires is not None else None
+        if wanted is None:
+            unknown.append(f"the requirements of {by} were not observed, or cannot be read")
+            continue
+        for each in wanted:
+            if each.name in seen:
+                continue
+            seen.add(each.name)
+            found = environment.distribution(each.name)
+            if found is None:
+                missing.append((each.text, each.name, by))
+            elif isinstance(found, Unreadable):
+                unknown.append(f"{each.name}: {found.reason}")
+            elif each.name not in NOT_FOLLOWED:
+                pending.append(each.name)
+    return tuple(missing), tuple(unknown), len(seen) - 1
 
 
 def owner(need: OwnerNeed) -> tuple[Reader, Judge]:

@@ -15,6 +15,7 @@ from envguard.rule import (
     OwnerNeed,
     PythonBuildNeed,
     PythonNeed,
+    RequiredInTurnNeed,
     RequirementsNeed,
     RunsOnNeed,
     SchemeNeed,
@@ -72,6 +73,8 @@ def need_text(need: Need) -> str:
             return need.wanted.text
         case RequirementsNeed():
             return f"what the installed {need.distribution} itself requires"
+        case RequiredInTurnNeed():
+            return f"all that the installed {need.distribution} requires, and what that requires in turn"
         case OwnerNeed():
             return f"import {need.import_name} loads the distribution {need.distribution}"
         case DeviceNeed():

@@ -19,6 +19,7 @@ from envguard.rule import (
     DriverNeed,
     MemoryNeed,
     OwnerNeed,
+    RequiredInTurnNeed,
     RequirementsNeed,
     RunsOnNeed,
     ToolNeed,
@@ -26,7 +27,7 @@ from envguard.rule import (
     VariableNeed,
     VisibleNeed,
 )
-from envguard.versions import declared
+from envguard.versions import NOT_FOLLOWED, declared
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,12 +58,14 @@ class Wanted(Frozen):
     """The facts to observe. Python's own facts always belong to it, because fixes name the interpreter.
 
     `distributions` are names, or None for all; `owners` maps an import name to the distribution that should own it;
-    `requirements` are distributions whose declared requirements are wanted too.
+    `requirements` are distributions whose declared requirements are wanted too, `in_turn` those whose requirements'
+    requirements are, and so on.
     """
 
     distributions: frozenset[str] | None
     owners: tuple[tuple[str, str], ...] = ()
     requirements: frozenset[str] = frozenset()
+    in_turn: frozenset[str] = frozenset()
     host: frozenset[str] | None = SYSTEM_ALONE
     hardware: bool = False
     architectures: bool = False
@@ -89,6 +92,7 @@ def wanted_by(rules: Iterable[Rule]) -> Wanted:
     named = set(EVERYTHING_ABOUT)
     owners: dict[str, str] = {}
     requirements: set[str] = set()
+    in_turn: set[str] = set()
     variables = set(FIX_VARIABLES)
     hardware = architectures = toolchain = False
     for rule in rules:
@@ -101,6 +105,9 @@ def wanted_by(rules: Iterable[Rule]) -> Wanted:
             named.add(need.wanted.name)
         elif isinstance(need, RequirementsNeed):
             requirements.add(need.distribution)
+            named.add(need.distribution)
+        elif isinstance(need, RequiredInTurnNeed):
+            in_turn.add(need.distribution)
             named.add(need.distribution)
         elif isinstance(need, OwnerNeed):
             owners[need.import_name] = need.distribution
@@ -117,6 +124,7 @@ def wanted_by(rules: Iterable[Rule]) -> Wanted:
         distributions=frozenset(named),
         owners=tuple(sorted(owners.items())),
         requirements=frozenset(requirements),
+        in_turn=frozenset(in_turn),
         hardware=hardware,
         architectures=architectures,
         toolchain=toolchain,
@@ -188,14 +196,27 @@ def _observe_distributions(record: _Record, wanted: Wanted, interpreter: Interpr
     if wanted.distributions is None:
         record.data["distributions_complete"] = "/distributions" not in observed.unreadable
     else:
-        missing = _declared_by(observed.value, wanted.requirements) - set(observed.value)
-        if missing:
-            more = distributions(interpreter.path, frozenset(missing), folders)
-            observed.value.update(more.value)
-            record.unreadable(more.unreadable)
+        _observe_declared(record, observed.value, wanted, interpreter, folders)
     if wanted.owners:
         names = {import_name: (distribution,) for import_name, distribution in wanted.owners}
         record.add("import_owners", import_owners(interpreter.path, names, folders, interpreter.suffixes))
+
+
+def _observe_declared(
+    record: _Record, listed: dict[str, Any], wanted: Wanted, interpreter: Interpreter, folders: Folders
+) -> None:
+    """Add what distributions declare; of those wanted in turn, what that declares, and so on."""
+    names, followed = _declared_by(listed, wanted.requirements | wanted.in_turn), set(wanted.in_turn)
+    new = _declared_by(listed, wanted.in_turn)
+    while names:
+        missing = frozenset(names.difference(listed))
+        if missing:
+            more = distributions(interpreter.path, missing, folders)
+            listed.update(more.value)
+            record.unreadable(more.unreadable)
+        new = new.difference(followed, NOT_FOLLOWED)
+        followed |= new
+        names = new = _declared_by(listed, frozenset(new))
 
 
 def _declared_by(listed: Mapping[str, Any], names: frozenset[str]) -> set[str]:

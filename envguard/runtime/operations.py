@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from envguard.errors import BadInput
+from envguard.errors import BadInput, UnknownOption
 from envguard.runtime import storage
 from envguard.runtime.adapter import FileAdapter, adapter_class, adapter_for, all_options, options_of, refuse_unknown
 from envguard.runtime.hosts import empty_model, from_pretrained, quantized_by_host
@@ -40,6 +40,10 @@ def load(permit: Permit, cls: Any, path: str, quantized: bool, arguments: dict[s
     `arguments` are the backend's options and those of `from_pretrained`. Raises UnknownOption, BadInput.
     """
     backend, scheme = permit.request.backend, permit.scheme
+    if "quantization_config" in arguments:
+        raise UnknownOption(
+            f"quantization_config is what {backend} was checked for: give the scheme, and the backend's options by name"
+        )
     alone = permit.request.host == "none"
     own = options_of(adapter_class(backend).quantize if alone else adapter_class(backend).host_config)
     options = {name: arguments.pop(name) for name in tuple(arguments) if name in own or name in all_options()}

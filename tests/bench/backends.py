@@ -158,7 +158,10 @@ def one(spec: str, host: str, device: str, folder: str) -> dict[str, Any]:
     """The figures of one spec."""
     import envguard
 
-    report = envguard.check(spec, host=host, device=device, operation="load" if spec.startswith("gguf") else "quantize")
+    checked = "none" if spec.startswith("modelopt") else host  # the backend's own functions: see bare_modelopt
+    report = envguard.check(
+        spec, host=checked, device=device, operation="load" if spec.startswith("gguf") else "quantize"
+    )
     if not report.ok:
         failing = [o.rule for o in report.backends[0].outcomes if o.severity == "error" and o.status != "met"]
         return {"spec": spec, "blocked": f"{report.verdict}: {', '.join(failing)}"}
@@ -250,6 +253,8 @@ def bare_loader(spec: str, cls: Any, host: str, device: str, folder: str) -> Cal
     import torch
 
     place = "cuda:0" if device == "cuda" else device
+    if spec.startswith("modelopt"):
+        return lambda: bare_modelopt(full_precision(cls, folder, device), spec.partition(":")[2])
     if spec.startswith("gguf"):
         file = gguf_file(spec, cls, device, folder)
 
@@ -271,6 +276,23 @@ def bare_loader(spec: str, cls: Any, host: str, device: str, folder: str) -> Cal
     return load
 
 
+def bare_modelopt(model: Any, scheme: str) -> Any:
+    """Weights alone, compressed, with modelopt's own functions: neither host runs it with this release."""
+    import modelopt.torch.quantization as mtq
+
+    weights: dict[str, Any] = {
+        "fp8": {"num_bits": (4, 3), "axis": None},
+        "int8": {"num_bits": 8, "axis": 0},
+        "int4": {"num_bits": 4, "block_sizes": {-1: 128}},
+        "nf4": {"num_bits": 4, "block_sizes": {-1: 64, "scale_bits": 8, "scale_block_sizes": {-1: 256}}},
+        "nvfp4": {"num_bits": (2, 1), "block_sizes": {-1: 16, "type": "dynamic", "scale_bits": (4, 3)}},
+    }[scheme]
+    table = {"*": {"enable": False}, "*weight_quantizer": {**weights, "enable": True}}
+    model = mtq.quantize(model, {"quant_cfg": table, "algorithm": None})
+    mtq.compress(model)
+    return model
+
+
 def guarded_loader(spec: str, cls: Any, device: str, folder: str) -> Callable[[], Any]:
     """The same through envguard."""
     import torch
@@ -283,7 +305,7 @@ def guarded_loader(spec: str, cls: Any, device: str, folder: str) -> Callable[[]
             cls, file, config=folder, compute_dtype=torch.bfloat16, torch_dtype=torch.bfloat16
         )
     options = {"compute_dtype": torch.bfloat16} if spec in ("bitsandbytes:nf4", "bitsandbytes:fp4") else {}
-    host = cls.__module__.partition(".")[0]
+    host = "none" if spec.startswith("modelopt") else cls.__module__.partition(".")[0]
     return lambda: envguard.require(spec, host=host, device=device).load(
         cls, folder, torch_dtype=torch.bfloat16, **options
     )

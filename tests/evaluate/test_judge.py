@@ -136,6 +136,36 @@ def test_requirements_that_fail_are_named_with_who_declares_them() -> None:
     assert outcome.needed == "numpy<2 (declared by torchao 0.18.0)"
 
 
+def in_turn(**requires: list[str] | None) -> dict[str, Any]:
+    """A machine with torchao and others, by what each declares; None: that was not observed."""
+    listed = {name: {"version": "1.0", **({} if r is None else {"requires": r})} for name, r in requires.items()}
+    return machine(distributions=listed)
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "words"),
+    [
+        (in_turn(torchao=["a"], a=["b"], b=[]), "met", "all 2 of them"),
+        (in_turn(torchao=["a>=9"], a=["b"], b=["a", "torchao"]), "met", "all 2 of them"),
+        (in_turn(torchao=["a"], a=["b"], b=["c>=2"]), "unmet", "c is not installed"),
+        (in_turn(torchao=["a"], a=["b ; extra == 'x'"]), "met", "all 1 of them"),
+        (in_turn(torchao=["torch"], torch=["sympy"]), "met", "all 1 of them"),
+        (in_turn(torchao=["a"], a=None), "undecided", "the requirements of a were not observed"),
+        (in_turn(torchao=["a"], a=["not a requirement !"]), "undecided", "cannot be read"),
+        (snapshot(distributions={"torchao": {"version": "1", "requires": ["a"]}}), "undecided", "a: not observed"),
+    ],
+)
+def test_what_a_distribution_requires_in_turn(data: dict[str, Any], status: str, words: str) -> None:
+    outcome = judge({"required_in_turn": "torchao"}, data)
+    assert outcome.status == status
+    assert words in (outcome.found or "")
+
+
+def test_a_missing_one_is_named_with_who_declares_it() -> None:
+    outcome = judge({"required_in_turn": "torchao"}, in_turn(torchao=["a"], a=["b>=2"]))
+    assert (outcome.needed, outcome.kind) == ("b>=2 (declared by a)", "absent")
+
+
 def test_what_is_not_installed_declares_nothing() -> None:
     assert not applies({"requirements": "torchao"}, machine(distributions={}))
 

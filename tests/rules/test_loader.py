@@ -208,6 +208,7 @@ NEEDS: dict[str, tuple[list[Any], list[Any]]] = {
         ["", ">=1", "torch>=x", "a; b", "a @ x", "²", 3, []],
     ),
     "requirements": (["optimum-quanto"], ["", " ", 3, ["a"]]),
+    "required_in_turn": (["nvidia-modelopt"], ["", " ", 3, ["a"]]),
     "owner": (["torchao"], ["", "diffusers", 3, ["torchao"]]),
     "device": ([["cuda", "cpu"]], [[], "cuda", ["cuda:0"], ["gpu"], [3]]),
     "runs_on": ([["cuda", "cpu"]], [[], "cuda", ["cuda:0"], ["gpu"], [3]]),

@@ -61,6 +61,13 @@ def test_an_option_of_another_backend_is_refused_by_name(quanto: envguard.Guarde
         quanto.quantize(models.small(), "int8", compute_dtype=torch.bfloat16)
 
 
+@pytest.mark.envguard("quanto:int8", host="diffusers")
+def test_a_configuration_of_ones_own_is_no_way_around_the_rules(quanto: envguard.Guarded, tmp_path: Path) -> None:
+    models.flux().save_pretrained(tmp_path)
+    with pytest.raises(envguard.UnknownOption, match="quantization_config is what quanto was checked for"):
+        quanto.load(type(models.flux()), str(tmp_path), "int8", quantization_config=object())
+
+
 def test_what_is_quantized_is_not_quantized_again(quanto: envguard.Guarded) -> None:
     quantized = quanto.quantize(models.small(), "int8")
     with pytest.raises(envguard.BadInput, match="quantized already"):
