@@ -66,12 +66,6 @@ _EMBEDDINGS = (
     *("patch_position_embeddings", "position_embedding", "position_embeddings", "relative_attention_bias", "shared"),
     *("tok_embeddings", "token_embedding", "token_type_embeddings", "word_embeddings", "wpe", "wte"),
 )
-# modelopt 0.43 and 0.47 modelopt/torch/quantization/config.py, _default_disabled_quantizer_cfg
-_MODELOPT_KEPT = (
-    *("lm_head", "proj_out.", "block_sparse_moe.gate", "router", "mlp.gate.", "mlp.shared_expert_gate."),
-    *("linear_attn.conv1d", "mixer.conv1d", "output_layer"),
-)
-
 _WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}
 _FLOATS = ("BF16", "F16", "F32", "F64", "F8_E4M3", "F8_E5M2")
 
@@ -94,6 +88,8 @@ def estimate(
     changes the arithmetic (group_size, double_quant). What is kept is counted in `dtype`.
     """
     rule = _rule(backend, scheme, dict(options))
+    if backend == "modelopt":  # quantizes what a host has loaded by itself, the last layer too
+        host = "none"
     width = _WIDTHS[dtype]
     keeps = _Keeps(backend, host, class_name, config or {}, tuple(skipped))
     quantized = kept = 0
@@ -139,7 +135,6 @@ class _Keeps:
     def __init__(
         self, backend: str, host: str, class_name: str | None, config: Mapping[str, Any], skipped: tuple[str, ...]
     ) -> None:
-        self._backend = backend
         self._host = host
         self._float32 = _FLOAT32.get(class_name or "", ()) if host == "diffusers" else ()
         self._skipped = (*skipped, *self._float32)
@@ -156,10 +151,7 @@ class _Keeps:
         module, _, last = tensor.name.rpartition(".")
         if last != "weight" or tensor.dtype not in _FLOATS:
             return False
-        if self._backend == "modelopt":
-            if any(part in tensor.name for part in _MODELOPT_KEPT) or tensor.name.startswith(("output.", "mtp.")):
-                return False
-        elif len(tensor.shape) > 2:  # a convolution, which modelopt alone quantizes
+        if len(tensor.shape) > 2:  # a convolution
             return False
         name = module.rpartition(".")[2]
         if name in _EMBEDDINGS or (tensor.shape[0] == self._words and name not in _HEADS):

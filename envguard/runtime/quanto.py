@@ -38,8 +38,16 @@ class Quanto(Adapter):
         return QuantoConfig(weights=scheme, modules_to_not_convert=list(exclude) or None)
 
     def device_map(self) -> dict[str, str]:
-        """See Adapter. On a CPU too: without it diffusers 0.42.1 leaves scales of a saved model on the meta device."""
-        return {"": self.permit.device}
+        """See Adapter. A saved model comes to the CPU first, and is named so.
+
+        diffusers 0.42.1 leaves its scales on the meta device where it is told nothing, and looks for parameters that
+        quantized layers do not have where it is told a GPU (modeling_utils.py, _caching_allocator_warmup).
+        """
+        return {"": "cpu" if self.permit.request.operation == "load" else self.permit.device}
+
+    def loaded(self, model: torch.nn.Module) -> None:
+        """See Adapter."""
+        model.to(self.permit.device)
 
     def store(self, model: torch.nn.Module) -> Stored:
         """See Adapter. The layout maps each layer to its weights' type."""

@@ -94,7 +94,7 @@ class TorchAO(Adapter):
             if not _is_plain(linear.weight):
                 raise BadInput(f"{name or 'this layer'} is quantized already ({type(linear.weight).__name__})")
             linear.to(self.permit.device)
-            if _divides(linear.weight, self._block(scheme, recipe)):
+            if _divides(linear.weight, self._block(scheme, recipe)) and not _mistaken(linear.weight, scheme):
                 self._quantize_layer(name, linear, config)
             if _is_plain(linear.weight):
                 left.append(f"{name} ({linear.out_features} x {linear.in_features})")
@@ -278,6 +278,13 @@ def _opaque() -> Callable[..., Any] | None:
 def _divides(weight: torch.Tensor, block: tuple[int, int]) -> bool:
     """True where a weight (rows x columns) consists of whole blocks."""
     return not weight.shape[0] % block[0] and not weight.shape[1] % block[1]
+
+
+def _mistaken(weight: torch.Tensor, scheme: str) -> bool:
+    """True for a weight of 128 x 128 with one scale, which float8_dynamic takes for blocks of 128 x 128: the first
+    forward fails (torchao 0.18 quantization/quantize_/workflows/float8/float8_tensor.py, _is_128_128_scaled).
+    """
+    return scheme == "float8_dynamic" and tuple(weight.shape) == (128, 128)
 
 
 def _tell_left(left: list[str], total: int, scheme: str) -> None:

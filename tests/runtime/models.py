@@ -24,8 +24,8 @@ def inputs(dtype: torch.dtype = torch.bfloat16, width: int = 256, device: str = 
     return torch.randn(4, width, generator=torch.Generator().manual_seed(1)).to(device, dtype)
 
 
-def flux(dtype: torch.dtype = torch.bfloat16) -> Any:
-    """A FluxTransformer2DModel of some 2 million parameters."""
+def flux(dtype: torch.dtype = torch.bfloat16, heads: int = 4) -> Any:
+    """A FluxTransformer2DModel of some 2 million parameters, 32 columns for each head."""
     from diffusers import FluxTransformer2DModel
 
     torch.manual_seed(0)
@@ -36,7 +36,7 @@ def flux(dtype: torch.dtype = torch.bfloat16) -> Any:
             num_layers=1,
             num_single_layers=2,
             attention_head_dim=32,
-            num_attention_heads=4,
+            num_attention_heads=heads,
             joint_attention_dim=64,
             pooled_projection_dim=64,
             axes_dims_rope=(8, 12, 12),
@@ -66,14 +66,14 @@ def run_flux(model: Any) -> torch.Tensor:
     return output
 
 
-def llama(dtype: torch.dtype = torch.bfloat16) -> Any:
+def llama(dtype: torch.dtype = torch.bfloat16, width: int = 128) -> Any:
     """A LlamaForCausalLM of two layers."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=128,
-        hidden_size=128,
+        hidden_size=width,
         intermediate_size=256,
         num_hidden_layers=2,
         num_attention_heads=4,
