@@ -200,11 +200,11 @@ def _rule(backend: str, scheme: str, options: dict[str, Any]) -> Rule:
         ("quanto", "float8"): _quanto8,
         ("quanto", "int4"): _quanto(4),
         ("quanto", "int2"): _quanto(2),
-        # amax and scale: of the whole, of each row, or of each block
-        ("modelopt", "fp8"): lambda rows, columns, width: rows * columns + 2 * width,
-        ("modelopt", "int8"): lambda rows, columns, width: rows * columns + 2 * width * rows,
-        ("modelopt", "int4"): _modelopt4(group or 128, 4),
-        ("modelopt", "nf4"): _modelopt4(group or 64, 4),
+        # a scale of the whole, of each row, or of each block; nf4's are int8 with one scale of their own
+        ("modelopt", "fp8"): lambda rows, columns, width: rows * columns + width,
+        ("modelopt", "int8"): lambda rows, columns, width: rows * columns + width * rows,
+        ("modelopt", "int4"): lambda rows, columns, width: _halved(rows, columns, 128 // width),
+        ("modelopt", "nf4"): lambda rows, columns, width: _halved(rows, columns, 64) + 2 * width,
         ("modelopt", "nvfp4"): _modelopt_nvfp4,
     }
     # 0.16: a bfloat16 scale and an int32 zero point for each group of 64
@@ -296,13 +296,10 @@ def _quanto(bits: int) -> Rule:
     return rule
 
 
-def _modelopt4(group: int, scale: int) -> Rule:
-    def rule(rows: int, columns: int, width: int) -> int | None:
-        if columns % 2:
-            return None
-        return rows * columns // 2 + -(-rows * columns // group) * (width + scale)
-
-    return rule
+def _halved(rows: int, columns: int, share: int) -> int:
+    """Two numbers to a byte, and a byte of scales for so many of them."""
+    count = rows * columns
+    return -(-count // 2) + -(-count // share)
 
 
 def _modelopt_nvfp4(rows: int, columns: int, _: int) -> int | None:
