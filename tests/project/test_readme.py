@@ -21,7 +21,7 @@ from project_files import ROOT, load_script
 readme = load_script("readme")
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = readme.blocks(TEXT)
-MARKS = re.compile(r"command: (main|tests)|not run: \S.*|run: pytest|output|")
+MARKS = re.compile(r"command: (main|tests)|not run: \S.*|run: pytest|run: backends|output|")
 BY_CI = ["main", "tests"]
 SHELL = [block for block in BLOCKS if block.language == "sh" and not block.mark]
 PROGRAMS = [block for block in BLOCKS if block.language == "python" and not block.mark]
