@@ -305,7 +305,7 @@ def _explain(rule_id: str) -> int:
     rows = book.rows(rule_id)
     if not rows:
         raise _bad(f"no rule has the id {rule_id!r}{near(rule_id, book.ids())} (envguard rules lists them)")
-    print(explain(rows, encoding=sys.stdout.encoding))
+    print(explain(rows, releases=book.releases, encoding=sys.stdout.encoding))
     return FINE
 
 
