@@ -39,11 +39,17 @@ def changes(old: Iterable[Gate], new: Iterable[Gate]) -> list[Change]:
         for gate in gates:
             if gate.content in known:
                 continue
-            found.append(Change("changed", left.pop(0), gate) if left else Change("new", None, gate))
+            # the same name, imported otherwise, is one change; another error is another gate
+            same = [each for each in left if _same_end(each, gate)] or (left[:1] if gate.kind == "symbol" else [])
+            if same:
+                left.remove(same[0])
+                found.append(Change("changed", same[0], gate))
+            else:
+                found.append(Change("new", None, gate))
         found += [Change("gone", gate, None) for gate in left]
-    for identity, gates in before.items():
+    for identity, lost in before.items():
         if identity not in after:
-            found += [Change("gone", gate, None) for gate in gates]
+            found += [Change("gone", gate, None) for gate in lost]
     return found
 
 
@@ -53,3 +59,7 @@ def _by_identity(gates: Iterable[Gate]) -> dict[tuple[str, ...], list[Gate]]:
         if all(gate.content != known.content for known in found.setdefault(gate.identity, [])):
             found[gate.identity].append(gate)
     return found
+
+
+def _same_end(one: Gate, other: Gate) -> bool:
+    return (one.effect, one.exception) == (other.effect, other.exception)

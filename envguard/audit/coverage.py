@@ -170,13 +170,19 @@ class _Coverage:
     def _devices(self, gate: Gate, rows: list[Rule]) -> tuple[bool, list[Rule]]:
         """Whether the rules leave a request the kinds of device that the gate takes, and no other."""
         taken = {kind.strip() for kind in gate.value.split(",")} if gate.needed else set(_KINDS) - {gate.subject}
-        found = [row for row in rows if isinstance(row.need, (RunsOnNeed, DeviceNeed))]
+        found = [
+            row
+            for row in rows
+            if isinstance(row.need, (RunsOnNeed, DeviceNeed))
+            or (isinstance(row.need, AcceleratorNeed) and row.when.host is not None)
+        ]
         if not found:
             return False, []
         left = set(_KINDS)
         for row in found:
-            kinds = row.need.kinds if isinstance(row.need, (RunsOnNeed, DeviceNeed)) else ()
-            left &= set(kinds) | (set(_KINDS) - set(row.when.accelerator) if row.when.accelerator else set())
+            kinds = row.need.kinds if isinstance(row.need, (RunsOnNeed, DeviceNeed, AcceleratorNeed)) else ()
+            untouched = {kind for kind in _KINDS if not _is_for_device(row, kind)}
+            left &= set(kinds) | untouched
         for row in rows:  # a kind that takes a newer release of the host
             if (
                 row.when.accelerator
@@ -227,15 +233,19 @@ class _Coverage:
                     )
                 about = [gate for gate in gates if gate.subject == name and gate.stage != "metadata"]
                 if not need.wanted.clauses:
-                    return any(gate.kind == "available" for gate in about)
+                    return any(gate.kind in ("available", "symbol") for gate in about)
                 own = list(need.wanted.clauses)
                 return any(
                     gate.kind == "version" and _within(list(_flat(_asked(gate))), [tuple(own)]) for gate in about
                 ) or any(gate.kind == "symbol" and self._lacks(gate) for gate in about)
             case RunsOnNeed() | DeviceNeed() | AcceleratorNeed():
-                return any(gate.kind == "device" for gate in gates)
+                return any(gate.kind == "device" for gate in self.gates if backend in gate.backends)
             case CapabilityNeed():
-                return any(gate.kind == "capability" and _capability(gate.value) >= need.minimum for gate in gates)
+                return any(
+                    gate.kind == "capability" and _capability(gate.value) >= need.minimum
+                    for gate in self.gates
+                    if backend in gate.backends
+                )
             case VariableNeed():
                 return any(gate.kind == "variable" and gate.subject == need.name for gate in self.gates)
             case SchemeNeed():
@@ -247,6 +257,12 @@ class _Coverage:
         holds = self.known.versions_with(gate.value)
         guarded = [clause for guard in gate.guards for clause in _guard(guard, gate.subject)]
         return bool(holds) and not _within(guarded, [holds or ()])
+
+
+def _is_for_device(row: Rule, kind: str) -> bool:
+    """Whether a row speaks of requests that come to a kind of device."""
+    when = row.when
+    return (when.device is None or kind in when.device) and (when.accelerator is None or kind in when.accelerator)
 
 
 def _about(rows: Iterable[Rule], distribution: str) -> list[Rule]:

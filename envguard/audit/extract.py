@@ -97,8 +97,8 @@ class _Extraction:
         self.package = Package(release)
         self.reader = Reader(self.package, self._distribution)
         self.reader.make_scope = self._import
-        wanted = {backend.distribution for backend in backends.values()}
-        self.walker = Walker(self.reader, self._ignored(), frozenset({*wanted, *_INTERESTING, "transformers"}))
+        self.wanted = {*[backend.distribution for backend in backends.values()], *_INTERESTING}
+        self.walker = Walker(self.reader, self._ignored(), frozenset({*self.wanted, "transformers"}))
         self.configs = self._config_classes()
         self.files = self._files()
 
@@ -193,12 +193,21 @@ class _Extraction:
         context = self._context(module.file, "import", "")
         if context is None:
             held, self.walker.gates = self.walker.gates, {}
-            context = Context(self.release.host, "", (), "lookup", module.file)
+            context = Context(self.release.host, "", tuple(self.backends), "lookup", module.file)
             self.walker.body(module.tree.body, scope, True, context)
+            if module.file == LOOKUPS:
+                held.update({key: gate for key, gate in self.walker.gates.items() if self._hides(gate, module)})
             self.walker.gates = held
         else:
             self.walker.body(module.tree.body, scope, True, context)
         return scope
+
+    def _hides(self, gate: Gate, module: Module) -> bool:
+        """Whether an environment variable decides that a distribution is looked for."""
+        if gate.kind != "variable":
+            return False
+        around = [node for node in module.tree.body if node.lineno <= gate.line <= (node.end_lineno or node.lineno)]
+        return any(self._looked_up(name) in self.wanted for node in around for name in bindings(node))
 
     def _context(self, file: str, stage: str, where: str) -> Context | None:
         if file == LOOKUPS or file not in self.files:
@@ -271,17 +280,20 @@ class _Extraction:
     def _lookups(self) -> Iterable[Gate]:
         """The code by which the release finds a distribution and compares its version, as a fingerprint."""
         module = self._required(LOOKUPS)
-        wanted = {backend.distribution for backend in self.backends.values()} | set(_INTERESTING)
         functions = {node.name: node for node in module.tree.body if isinstance(node, ast.FunctionDef)}
         helpers: dict[str, ast.FunctionDef] = {}
         for node in module.tree.body:
             for name in sorted(set(bindings(node))):
                 distribution = self._looked_up(name)
-                if distribution not in wanted:
+                if distribution not in self.wanted:
                     continue
                 yield self._lookup(module, distribution, name, node)
                 for each in ast.walk(node):
-                    if isinstance(each, ast.Name) and each.id in functions and self._looked_up(each.id) not in wanted:
+                    if (
+                        isinstance(each, ast.Name)
+                        and each.id in functions
+                        and self._looked_up(each.id) not in self.wanted
+                    ):
                         helpers[each.id] = functions[each.id]
         for name, node in helpers.items():
             if not name.startswith("is_"):

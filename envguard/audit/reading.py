@@ -250,7 +250,7 @@ class Reader:
             there: Formula | None = None
             if isinstance(left, (Lookup, VersionOf, Variable)):
                 there = truth(left)
-            elif isinstance(left, (Place, Function, Table, Capability, str, int, tuple)):
+            elif isinstance(left, (Place, Function, Table, Capability, str, int)) or type(left) is tuple:
                 there = True
             elif left is None:
                 there = False

@@ -8,7 +8,7 @@ import builtins
 from envguard.audit.formula import both, denied, tests, ways
 from envguard.audit.gate import ENVIRONMENT, Gate, Test
 from envguard.audit.reading import join
-from envguard.audit.values import MISSING, Function, Opaque, Owner, Place, Scope
+from envguard.audit.values import MISSING, Function, Lookup, Opaque, Owner, Place, Scope, VersionOf
 from envguard.frozen import Frozen, replace
 
 TYPE_CHECKING = False
@@ -165,8 +165,24 @@ class Walker:
         self.body(node.orelse, scope, path, context)
         for handler in node.handlers:
             text = f"except {scope.module.source(handler.type)}" if handler.type else "except"
-            self.body(handler.body, scope.copy(), both(path, Test("argument", text)), replace(context, near=()))
+            failed = scope.copy()
+            self.body(handler.body, failed, both(path, Test("argument", text)), replace(context, near=()))
+            for name, value in failed.names.items():
+                # `found = True` after a look at the metadata, and False in the handler
+                if isinstance(value, bool) and isinstance(scope.names.get(name), bool) and value != scope.names[name]:
+                    asked = self._asked(node.body, scope)
+                    scope.names[name] = Lookup(asked) if asked and not value else Opaque(name)
         self.body(node.finalbody, scope, path, context)
+
+    def _asked(self, body: Sequence[ast.stmt], scope: Scope) -> str:
+        """The distribution whose metadata a body asks for, "" where it does not."""
+        for node in body:
+            for each in ast.walk(node):
+                if isinstance(each, ast.Call) and isinstance(
+                    found := self.reader.value(each, scope), (VersionOf, Lookup)
+                ):
+                    return found.distribution
+        return ""
 
     def _caught(self, handler: ast.ExceptHandler, scope: Scope, context: Context) -> Context:
         """What becomes of an import that fails inside: caught, unless the handler itself cannot run."""
@@ -334,8 +350,6 @@ class Walker:
         guards = tuple(each for each in way if each != test)
         if test.kind == "device" and needed and not test.holds:  # none of several
             group = [each for each in way if each.kind == "device" and not each.holds]
-            if group and test != group[0]:
-                return
             subject, value = "device", ", ".join([each.subject for each in group] or [test.subject])
             guards = tuple(each for each in guards if each not in group)
         gate = Gate(
@@ -360,7 +374,7 @@ def _needed(way: tuple[Test, ...], near: tuple[Test, ...]) -> list[Test]:
         missing = [test for test in missing if test.kind != "device"]
     if missing or not close:
         return missing
-    return [test for test in close if test.kind not in _LOST] or close
+    return [test for test in close if test.kind not in _LOST] or (close if len(way) == 1 else [])
 
 
 def _decided(condition: Formula) -> Formula:

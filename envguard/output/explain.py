@@ -172,9 +172,7 @@ def _fix_text(fix: FixTemplate) -> str:
 # One rule
 
 
-def _explain(
-    rows: Sequence[Rule], releases: Callable[[str], Sequence[str]] | None, page: Page
-) -> Iterator[Line]:
+def _explain(rows: Sequence[Rule], releases: Callable[[str], Sequence[str]] | None, page: Page) -> Iterator[Line]:
     fields = [_fields(rule, releases) for rule in rows]
     common = {label: text for label, text in fields[0].items() if all(each[label] == text for each in fields)}
     yield from page.wrap([], page.show(rows[0].id), "  ", "strong")
