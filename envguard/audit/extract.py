@@ -224,13 +224,15 @@ class _Extraction:
         scope = self.reader.scope_of(file)
         if scope is None or file in self.layout.imported:
             return
-        for name, value in list(scope.names.items()):
-            if isinstance(value, Function) and value.module.file == file and value.node not in self.walker.followed:
-                self._function(value, name, file, self._stage(file, "", name))
-            elif isinstance(value, Owner):
+        bound = list(scope.names.items())
+        for name, value in bound:
+            if isinstance(value, Owner):
                 for inner, method in list(value.names.items()):
                     if isinstance(method, Function) and method.module.file == file:
                         self._function(method, f"{name}.{inner}", file, self._stage(file, name, inner))
+        for name, value in bound:  # those that a check called were read with it
+            if isinstance(value, Function) and value.module.file == file and value.node not in self.walker.followed:
+                self._function(value, name, file, self._stage(file, "", name))
 
     def _stage(self, file: str, owner: str, name: str) -> str:
         if file in self.layout.loaders:

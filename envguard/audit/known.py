@@ -89,6 +89,8 @@ def parse(text: str) -> Known:
     for name in tables:
         if name not in _TABLES:
             raise BadRules(f"known.toml: {name}: unknown table, expected one of {', '.join(_TABLES)}")
+        if not isinstance(tables[name], list) or not all(isinstance(row, dict) for row in tables[name]):
+            raise BadRules(f"known.toml: {name}: expected [[{name}]] tables")
     rows = {
         name: [_checked(name, number, row) for number, row in enumerate(tables.get(name, []), 1)] for name in _TABLES
     }

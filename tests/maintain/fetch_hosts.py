@@ -1,4 +1,4 @@
-"""Fetch the wheels of the host releases that the long tests read: `python tests/maintain/fetch_hosts.py [HOST VERSION]...`.
+"""Fetch the wheels that the long tests read: `python tests/maintain/fetch_hosts.py [HOST VERSION]...`.
 
 From the package index by name, one after the other, into ENVGUARD_HOST_WHEELS or the user's cache folder; what is
 there stays. Without arguments every release that the tests list.
