@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,36 @@ def test_lines_that_only_moved_are_no_change(old: list[Gate]) -> None:
     from envguard.frozen import replace
 
     assert changes(old, [replace(gate, line=gate.line + 7) for gate in old]) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "old_text", "new_text", "told"),
+    [
+        ("bitsandbytes/bnb_quantizer.py", '"0.43.3"', '"0.44.0"', ("changed", "bitsandbytes>=0.44.0")),
+        ("bitsandbytes/bnb_quantizer.py", '"<", "0.26.0"', '"<=", "0.26.0"', ("changed", "accelerate>0.26.0")),
+        ("bitsandbytes/bnb_quantizer.py", " or torch.mps.is_available()", "", ("changed", "a device of cuda, xpu")),
+        ("bitsandbytes/bnb_quantizer.py", "torch.xpu.", "torch.hpu.", ("changed", "a device of cuda, hpu")),
+        ("bitsandbytes/bnb_quantizer.py", "not is_bitsandbytes_available() or ", "", ("gone", "bitsandbytes")),
+        ("quanto/quanto_quantizer.py", '">=", "0.2.6"', '">=", "0.2.7"', ("changed", "optimum-quanto>=0.2.7")),
+        ("quanto/quanto_quantizer.py", "not is_accelerate_available()", "False", ("gone", "accelerate")),
+        ("gguf/utils.py", '"1", "true", "yes"', '"1", "true"', ("changed", "DIFFUSERS_GGUF_CUDA_KERNELS in 1, true")),
+        ("gguf/utils.py", ">= 7", ">= 8", ("changed", "compute capability >= 8")),
+        ("gguf/utils.py", "TRUST_REMOTE_KERNELS", "X", ("gone", "DIFFUSERS_TRUST_REMOTE_KERNELS in 1, ON, TRUE, YES")),
+        ("gguf/utils.py", "QuantizationType.BF16", "QuantizationType.Q9", ("new", "gguf.GGMLQuantizationType.Q9")),
+        ("torchao/torchao_quantizer.py", "FqnToConfig, ", "", ("gone", "torchao.quantization.FqnToConfig")),
+        ("torchao/torchao_quantizer.py", '">=", "2.6.0"', '">=", "2.7.0"', ("changed", "torch>=2.7.0")),
+        ("auto.py", '"gguf": GGUFQuantizationConfig', '"gguf": NewConfig', ("changed", "gguf: NewConfig")),
+        ("auto.py", '"modelopt": NVIDIAModelOptConfig,', "", ("gone", "modelopt: NVIDIAModelOptConfig")),
+    ],
+)  # fmt: skip
+def test_an_edit_of_any_gate_is_told(
+    tmp_path: Path, new: list[Gate], file: str, old_text: str, new_text: str, told: tuple[str, str]
+) -> None:
+    copy = tmp_path / "diffusers"
+    shutil.copytree(EXCERPTS / "diffusers-0.41.0" / "diffusers", copy)
+    path = copy / "quantizers" / file
+    text = path.read_text(encoding="utf-8")
+    assert old_text in text
+    path.write_text(text.replace(old_text, new_text), encoding="utf-8")
+    edited = extract(given("diffusers", str(copy)), load().backends)
+    assert told in [(change.what, change.gate.need()) for change in changes(new, edited)]
