@@ -263,6 +263,8 @@ class _Extraction:
 
     def _of_loader(self, gate: Gate) -> Gate | None:
         """A gate of a loader where quantized models meet it; loaders do much else."""
+        if gate.kind == "available" and not gate.needed:
+            return None  # the other way of a test that is told: an argument was given that wants the library
         words = " ".join([gate.where, gate.subject, gate.message, *(guard.subject for guard in gate.guards)]).lower()
         named = [
             name

@@ -307,7 +307,7 @@ class Reader:
             return self._outside(called.path, args, node, scope)
         if isinstance(called, Function):
             return self._inside(called, args, named, node, scope)
-        return self._builtin(node, args, named, scope)
+        return self._builtin(called, node, args, named, scope)
 
     def _outside(self, path: str, args: list[Value], node: ast.Call, scope: Scope) -> Value:
         last = path.rpartition(".")[2]
@@ -437,7 +437,9 @@ class Reader:
                     self.bind_statement(node, scope)
         return MISSING
 
-    def _builtin(self, node: ast.Call, args: list[Value], named: dict[str, Value], scope: Scope) -> Value:
+    def _builtin(
+        self, called: Value, node: ast.Call, args: list[Value], named: dict[str, Value], scope: Scope
+    ) -> Value:
         name = node.func.id if isinstance(node.func, ast.Name) else ""
         first = args[0] if args else None
         if name == "bool" and args:
@@ -452,7 +454,7 @@ class Reader:
             path = f"{first.path}.{args[1]}"
             test = Test("symbol", self.distribution_of(first.path), "", path)
             return Truth(test) if name == "hasattr" else Opaque(scope.module.source(node), (("symbol", path),))
-        return Opaque(scope.module.source(node), facts_of(*args, *named.values()))
+        return Opaque(scope.module.source(node), facts_of(called, *args, *named.values()))
 
     # Statements that bind names
 

@@ -231,3 +231,22 @@ def test_a_quantizer_of_another_method_is_no_matter_of_ours(tmp_path: Path) -> N
     other = "from ...utils import is_torch_available\nif not is_torch_available():\n    raise ImportError('x')\n"
     found = gates(tmp_path, "", quantizers__awq__awq_quantizer=other)
     assert [(gate.method, gate.backends) for gate in found if gate.effect == "raises"] == [("awq", ())]
+
+
+def test_what_was_collected_from_the_environment_is_no_argument(tmp_path: Path) -> None:
+    code = """
+        import torch
+
+        def get_available_devices():
+            devices = {"cpu"}
+            if torch.cuda.is_available():
+                devices.add("cuda")
+            return frozenset(devices)
+
+        class TorchAoHfQuantizer:
+            def validate_environment(self, supported):
+                if not set(get_available_devices()).intersection(supported):
+                    raise RuntimeError("none of the devices")
+        """
+    (gate,) = [gate for gate in gates(tmp_path, code) if gate.effect == "raises"]
+    assert (gate.kind, gate.subject) == ("mixed", "set(get_available_devices()).intersection(supported)")
