@@ -101,7 +101,27 @@ def parser() -> argparse.ArgumentParser:
     rules = commands.add_parser("rules", help="list the rules", allow_abbrev=False)
     rules.add_argument("--backend", metavar="B", help="the rules of one backend")
     rules.add_argument("--format", choices=("text", "json"), default="text", help="(default: text)")
+    parts = rules.add_subparsers(dest="part", metavar="audit", parser_class=Parser)
+    _add_audit(
+        parts.add_parser("audit", help="compare the rules with the source of a host release", allow_abbrev=False)
+    )
     return root
+
+
+def _add_audit(audit: argparse.ArgumentParser) -> None:
+    audit.description = (
+        "Reads the tests that a release of diffusers or transformers makes of the environment, without importing it,"
+        " and says which of them no rule covers. Exit status: 0 all are covered, 1 some are not, 2 bad usage or input."
+    )
+    audit.add_argument(
+        "source", nargs="?", metavar="SOURCE", help="a wheel or a source folder (default: what is installed)"
+    )
+    audit.add_argument(
+        "--host", choices=("diffusers", "transformers"), default="diffusers", help="(default: diffusers)"
+    )
+    audit.add_argument("--python", metavar="EXE", help="look for it in another interpreter or virtual environment")
+    audit.add_argument("--against", metavar="SOURCE", help="another release: tell what changed since it too")
+    audit.add_argument("--format", choices=("text", "json"), default="text", help="(default: text)")
 
 
 def _add_check(check: argparse.ArgumentParser) -> None:

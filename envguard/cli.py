@@ -144,7 +144,7 @@ def _run(words: list[str]) -> int:
         case "explain":
             return _explain(parsed.rule)
         case "rules":
-            return _rules(parsed)
+            return _audit(parsed) if parsed.part == "audit" else _rules(parsed)
     definition.print_help(sys.stderr)
     return BAD_INPUT
 
@@ -349,7 +349,7 @@ def _explain(rule_id: str) -> int:
     rows = book.rows(rule_id)
     if not rows:
         raise _bad(f"no rule has the id {rule_id!r}{near(rule_id, book.ids())} (envguard rules lists them)")
-    print(explain(rows, encoding=sys.stdout.encoding))
+    print(explain(rows, releases=book.releases, encoding=sys.stdout.encoding))
     return FINE
 
 
@@ -362,3 +362,21 @@ def _rules(parsed: argparse.Namespace) -> int:
     backend = None if parsed.backend is None else resolve_spec(book, parsed.backend)[0]
     print(rules_table(book.rows(backend=backend), parsed.format, encoding=sys.stdout.encoding))
     return FINE
+
+
+def _audit(parsed: argparse.Namespace) -> int:
+    from envguard.audit import audit
+    from envguard.audit.report import as_json, as_text
+    from envguard.audit.source import given, installed
+    from envguard.probes.interpreter import ask, current
+    from envguard.shipped import load
+
+    if parsed.source is not None and parsed.python is not None:
+        raise _bad("--python and a source name two different things to look at: give one of them")
+    if parsed.source is not None:
+        release = given(parsed.host, parsed.source)
+    else:
+        release = installed(parsed.host, current() if parsed.python is None else ask(parsed.python))
+    found = audit(release, load(), None if parsed.against is None else given(parsed.host, parsed.against))
+    print(as_json(found) if parsed.format == "json" else as_text(found, encoding=sys.stdout.encoding))
+    return BLOCKED if found.open else FINE

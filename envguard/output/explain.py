@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from envguard.model import HOSTS
 from envguard.output.layout import PLAIN_WIDTH, columns, make_page, pad, plain
 from envguard.rule import (
     AcceleratorNeed,
@@ -26,10 +27,11 @@ from envguard.rule import (
     VisibleNeed,
     WeightsNeed,
 )
+from envguard.versions import satisfies
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any, Literal, TypeAlias
 
     from envguard.output.layout import Line, Page
@@ -43,10 +45,18 @@ _EFFECTS = {"error": "error: blocks", "warning": "warning: degrades", "info": "i
 
 
 def explain(
-    rows: Sequence[Rule], *, width: int = PLAIN_WIDTH, unicode: bool = True, encoding: str | None = None
+    rows: Sequence[Rule],
+    *,
+    releases: Callable[[str], Sequence[str]] | None = None,
+    width: int = PLAIN_WIDTH,
+    unicode: bool = True,
+    encoding: str | None = None,
 ) -> str:
-    """All rows of one rule id: what they have in common once, then each row with what is its own."""
-    return plain(_explain(rows, make_page(width, unicode, encoding)))
+    """All rows of one rule id: what they have in common once, then each row with what is its own.
+
+    `releases` gives the known releases of a host, oldest first: with it each row says since and until which it holds.
+    """
+    return plain(_explain(rows, releases, make_page(width, unicode, encoding)))
 
 
 def rules_table(
@@ -168,8 +178,8 @@ def _fix_text(fix: FixTemplate) -> str:
 # One rule
 
 
-def _explain(rows: Sequence[Rule], page: Page) -> Iterator[Line]:
-    fields = [_fields(rule) for rule in rows]
+def _explain(rows: Sequence[Rule], releases: Callable[[str], Sequence[str]] | None, page: Page) -> Iterator[Line]:
+    fields = [_fields(rule, releases) for rule in rows]
     common = {label: text for label, text in fields[0].items() if all(each[label] == text for each in fields)}
     yield from page.wrap([], page.show(rows[0].id), "  ", "strong")
     yield from _shown(common, page)
@@ -181,13 +191,14 @@ def _explain(rows: Sequence[Rule], page: Page) -> Iterator[Line]:
             yield from _shown(own, page)
 
 
-def _fields(rule: Rule) -> dict[str, str]:
+def _fields(rule: Rule, releases: Callable[[str], Sequence[str]] | None) -> dict[str, str]:
     need = rule.need
     compared = f"as {need.comparison}, read from {need.fact}" if isinstance(need, DistributionNeed) else ""
     return {
         "needed": need_text(need),
         "match": compared,
         "for": when_text(rule.when, rule.id.partition("/")[0]) or "every request",
+        "holds": "" if releases is None else "; ".join(_held(rule, releases)),
         "effect": f"{_EFFECTS[rule.severity]} ({rule.kind})",
         "why": rule.why,
         "fix": _fix_text(rule.fix),
@@ -195,6 +206,23 @@ def _fields(rule: Rule) -> dict[str, str]:
         "source": f"{rule.source} ({rule.origin})",
         "checked": f"{rule.checked}, in {rule.file}",
     }
+
+
+def _held(rule: Rule, releases: Callable[[str], Sequence[str]]) -> Iterator[str]:
+    """Since and until which of the known releases of its hosts a row holds."""
+    bounds = dict(rule.when.release)
+    for host in rule.when.host or bounds:
+        known = releases(host)
+        if host not in HOSTS or not known:
+            continue
+        held = [version for version in known if satisfies(version, bounds.get(host, ()), "version")]
+        if len(held) == len(known):
+            yield f"in every release of {host} (up to {known[-1]}, the newest known)"
+        elif not held:
+            yield f"in no release of {host} up to {known[-1]}, the newest known"
+        else:
+            since = f" since {held[0]}" if held[0] != known[0] else ""
+            yield f"{host}{since}" + (f" until {held[-1]}" if held[-1] != known[-1] else "")
 
 
 def _shown(fields: dict[str, str], page: Page) -> Iterator[Line]:

@@ -214,3 +214,37 @@ def test_rules_of_others_are_shown_safely_in_80_columns(name: str, words: str, s
     for text in (explain([foreign, NEW]), rules_table([foreign, NEW]), explain([foreign], unicode=False)):
         assert all(line.isprintable() and (columns(line) <= 80 or "://" in line) for line in text.split("\n"))
     assert explain([foreign], unicode=False).isascii()
+
+
+RELEASES = {"diffusers": ("0.31.0", "0.32.0", "0.37.1", "0.38.0", "0.42.1"), "transformers": ("4.46.3", "5.23.0")}
+
+
+def held(rule: Rule) -> str:
+    """The line that says in which releases a row holds."""
+    lines = explain([rule], releases=lambda name: RELEASES.get(name, ()), width=200).split("\n")
+    return next((line.removeprefix("  holds   ") for line in lines if line.startswith("  holds ")), "")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "said"),
+    [
+        (">=0.38.0", "diffusers since 0.38.0"),
+        ("<0.38.0", "diffusers until 0.37.1"),
+        (">=0.32.0,<0.38.0", "diffusers since 0.32.0 until 0.37.1"),
+        (">=0.30.0", "in every release of diffusers (up to 0.42.1, the newest known)"),
+        (">=0.43.0", "in no release of diffusers up to 0.42.1, the newest known"),
+    ],
+)
+def test_a_row_says_since_and_until_which_releases_it_holds(bounds: str, said: str) -> None:
+    assert held(replace(NEW, when=When(host=("diffusers",), release=release("diffusers", bounds)))) == said
+
+
+def test_a_row_for_two_hosts_speaks_of_both() -> None:
+    when = When(host=("diffusers", "transformers"), release=release("transformers", ">=5.0.0"))
+    every = "in every release of diffusers (up to 0.42.1, the newest known)"
+    assert held(replace(NEW, when=when)) == f"{every}; transformers since 5.23.0"
+
+
+def test_a_row_of_no_host_says_nothing_of_releases() -> None:
+    assert held(replace(NEW, when=When(release=release("torch", ">=2.6.0")))) == ""
+    assert held(replace(NEW, when=When(host=("none",)))) == ""

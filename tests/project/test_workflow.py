@@ -24,14 +24,14 @@ SHELL = [CI / name for name in ("run", "checks", "tests", "wheel", "backends", "
 on_posix = pytest.mark.skipif(sys.platform == "win32", reason="only on POSIX: needs its bash")
 
 
-def workflow() -> dict[str, Any]:
+def workflow(name: str = "ci.yml") -> dict[str, Any]:
     # YAML reads the key `on` as true
-    loaded: dict[str, Any] = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / ".github" / "workflows" / name).read_text(encoding="utf-8"))
     return loaded
 
 
-def steps() -> list[dict[str, Any]]:
-    return [step for job in workflow()["jobs"].values() for step in job["steps"]]
+def steps(name: str = "ci.yml") -> list[dict[str, Any]]:
+    return [step for job in workflow(name)["jobs"].values() for step in job["steps"]]
 
 
 def test_the_matrix_has_every_declared_python_on_every_system() -> None:
@@ -52,8 +52,9 @@ def test_the_workflow_may_only_read() -> None:
     assert not any("permissions" in job for job in workflow()["jobs"].values())
 
 
-def test_every_action_names_a_major_version() -> None:
-    used = [step["uses"] for step in steps() if "uses" in step]
+@pytest.mark.parametrize("name", ["ci.yml", "audit.yml"])
+def test_every_action_names_a_major_version(name: str) -> None:
+    used = [step["uses"] for step in steps(name) if "uses" in step]
     assert used
     assert all(re.fullmatch(r"actions/[a-z-]+@v\d+", name) for name in used)
 
@@ -65,13 +66,15 @@ def test_every_stage_of_the_local_run_runs_in_the_workflow_too() -> None:
     assert commands == {f"bash .ci/{stage}" for stage in stages[1].split()}
 
 
-def test_every_step_runs_in_the_same_shell_on_every_system() -> None:
-    assert all(step["shell"] == "bash" for step in steps() if "run" in step)
+@pytest.mark.parametrize("name", ["ci.yml", "audit.yml"])
+def test_every_step_runs_in_the_same_shell_on_every_system(name: str) -> None:
+    assert all(step["shell"] == "bash" for step in steps(name) if "run" in step)
 
 
 @on_posix
-def test_the_commands_of_every_step_are_valid_shell() -> None:
-    for step in steps():
+@pytest.mark.parametrize("name", ["ci.yml", "audit.yml"])
+def test_the_commands_of_every_step_are_valid_shell(name: str) -> None:
+    for step in steps(name):
         if "run" in step:
             subprocess.run(["bash", "-n"], input=step["run"], text=True, check=True)
 
@@ -83,7 +86,17 @@ def test_every_script_is_valid_shell(script: Any) -> None:
 
 
 def test_no_other_workflow_goes_unread() -> None:
-    assert [path.name for path in WORKFLOWS] == ["ci.yml"]
+    assert [path.name for path in WORKFLOWS] == ["audit.yml", "ci.yml"]
+
+
+def test_the_audit_may_write_issues_and_nothing_else() -> None:
+    assert workflow("audit.yml")["permissions"] == {"contents": "read"}
+    (job,) = workflow("audit.yml")["jobs"].values()
+    assert job["permissions"] == {"contents": "read", "issues": "write"}
+
+
+def test_no_command_of_the_audit_has_text_of_others_pasted_into_it() -> None:
+    assert not any("${{" in step["run"] for step in steps("audit.yml") if "run" in step)
 
 
 def test_the_extras_together_are_those_of_the_backends() -> None:

@@ -1,0 +1,2 @@
+# Excerpt of diffusers 0.36.0, __init__.py: its version alone.
+__version__ = "0.36.0"
