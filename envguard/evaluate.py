@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from envguard.errors import UnknownBackend
 from envguard.frozen import replace
-from envguard.judge import Finding, SeenDevice, Subject, examine
+from envguard.judge import Finding, SeenDevice, Subject, current_cuda, examine, has_capability
 from envguard.model import (
     VERDICTS,
     BackendReport,
@@ -106,6 +106,17 @@ class _Row:
             if version is None or fits is False:
                 return False
             known = known and fits is True
+        for name in when.absent:
+            entry = environment.distribution(name)
+            if isinstance(entry, Unreadable):
+                known = False
+            elif entry is not None:
+                return False
+        if when.cuda_capability is not None:
+            fits = has_capability(current_cuda(environment), when.cuda_capability)
+            if fits is False:
+                return False
+            known = known and fits is True
         facts = [(environment.fact("environment_variables", name), values) for name, values in when.variable]
         if when.system is not None:
             facts.append((environment.fact("host", "system"), when.system))
@@ -186,12 +197,17 @@ class _Row:
 class _Step:
     """The rows of one id, of which an environment gets one or none."""
 
-    __slots__ = ("_accelerator", "_chosen", "_names", "_system", "_variables", "look", "reads", "rows")
+    __slots__ = ("_accelerator", "_chosen", "_cuda", "_names", "_system", "_variables", "look", "reads", "rows")
 
     def __init__(self, rows: tuple[_Row, ...]) -> None:
         self.rows = rows
         whens = [row.rule.when for row in rows]
-        self._names = tuple(dict.fromkeys(name for when in whens for name, _ in when.release))
+        named = [
+            *(name for when in whens for name, _ in when.release),
+            *(name for when in whens for name in when.absent),
+        ]
+        self._names = tuple(dict.fromkeys(named))
+        self._cuda = any(when.cuda_capability is not None for when in whens)
         self._variables = tuple(dict.fromkeys(name for when in whens for name, _ in when.variable))
         self._system = any(when.system is not None for when in whens)
         self._accelerator = any(when.accelerator is not None for when in whens)
@@ -209,6 +225,8 @@ class _Step:
         if self._accelerator:
             device = subject.device
             facts.append(device.kind if isinstance(device, SeenDevice) else device)
+        if self._cuda:
+            facts.append(current_cuda(environment))
         for name in self._variables:
             facts.append(environment.fact("environment_variables", name))
         facts = tuple(facts)
@@ -237,6 +255,7 @@ def _distributions_read(rows: tuple[_Row, ...]) -> frozenset[str] | None:
     for row in rows:
         need, when = row.rule.need, row.rule.when
         found.update(name for name, _ in when.release)
+        found.update(when.absent)
         if row.host is not None:
             found.add(row.host)
         if isinstance(need, DistributionNeed):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from envguard.cuda import carries, driver_runs, parse_capability
 from envguard.frozen import Frozen
-from envguard.model import Unreadable
+from envguard.model import NOT_OBSERVED, Unreadable
 from envguard.rule import (
     AcceleratorNeed,
     ArchitectureNeed,
@@ -125,6 +125,26 @@ def _devices(listed: Any, request: Request) -> tuple[SeenDevice, ...]:
     if len(found) > 1:
         found.sort(key=lambda device: (wanted.index(device.kind), -1 if device.index is None else device.index))
     return tuple(found)
+
+
+def current_cuda(environment: Environment) -> Any:
+    """The device that torch.cuda uses unless told otherwise, as (kind, compute capability), whatever was asked for."""
+    listed = environment.section("accelerators")
+    if listed is None or isinstance(listed, Unreadable):
+        return listed
+    found = [device for device in listed if device["kind"] in CUDA_KINDS]
+    if not found:
+        return None
+    first = min(found, key=lambda device: device.get("index") or 0)
+    return first["kind"], first.get("compute_capability")
+
+
+def has_capability(device: Any, minimum: tuple[int, int]) -> bool | None:
+    """Whether such a device has at least a compute capability; None where that was not observed. All of ROCm have."""
+    if device is None or isinstance(device, Unreadable):
+        return None if device else False
+    kind, capability = device
+    return True if kind == "rocm" else _at_least(capability, minimum)
 
 
 def select(devices: Any, request: Request) -> Any:
@@ -771,14 +791,19 @@ _TOOLS = {
 def _variable(need: VariableNeed) -> tuple[Reader, Judge]:
     name = need.name
     allowed = " or ".join(f"{name}={value}" for value in need.allowed)
+    if need.unset:
+        allowed += f", or {name} not set"
     refused = " or ".join(map(repr, need.refused))
     needed = allowed or (f"{name} other than {refused}" if refused else name)
 
     def judge(value: Any) -> Finding:
+        if value == NOT_OBSERVED and need.assumed_unset:
+            value = None
         if isinstance(value, Unreadable):
             return _undecided(needed, value)
         plain = value.lower() if isinstance(value, str) else None
         fits = plain in need.allowed if need.allowed else plain not in need.refused
+        fits = fits or (need.unset and value is None)
         return Finding("met" if fits else "unmet", needed, f"{name} is not set" if value is None else f"{name}={value}")
 
     return (lambda subject: subject.environment.fact("environment_variables", name)), judge
