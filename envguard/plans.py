@@ -268,7 +268,9 @@ def _can_change(row: Row, changed: frozenset[str]) -> bool:
         read = need.distribution
     else:
         read = "torch" if isinstance(need, TorchBuildNeed | DriverForCudaNeed | ArchitectureNeed) else ""
-    return read in changed or row.host in changed or any(name in changed for name, _ in row.rule.when.release)
+    when = row.rule.when
+    decides = (*(name for name, _ in when.release), *when.absent)
+    return read in changed or row.host in changed or any(name in changed for name in decides)
 
 
 def torch_fix(book: RuleBook, machine: _Machine, clauses: tuple[Clause, ...]) -> TorchFix:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from _operator import itemgetter  # the C function alone
 
 from envguard.judge import examine
-from envguard.judge.subject import Finding, device_kind, nothing, system_of, variable_of, version_of
+from envguard.judge.hardware import has_capability
+from envguard.judge.subject import Finding, current_cuda, device_kind, nothing, system_of, variable_of, version_of
 from envguard.model import VERDICTS, Fix, Outcome, Unreadable
 from envguard.rule import ArchitectureNeed, OwnerNeed
 from envguard.versions import satisfies
@@ -109,6 +110,17 @@ class Row:
             if version is None or fits is False:
                 return False
             known = known and fits is True
+        for name in when.absent:
+            entry = environment.distribution(name)
+            if isinstance(entry, Unreadable):
+                known = False
+            elif entry is not None:
+                return False
+        if when.cuda_capability is not None:
+            fits = has_capability(current_cuda(subject), when.cuda_capability)
+            if fits is False:
+                return False
+            known = known and fits is True
         facts = [(environment.fact("environment_variables", name), values) for name, values in when.variable]
         if when.system is not None:
             facts.append((system_of(subject), when.system))
@@ -203,6 +215,9 @@ class Step:
             when = row.rule.when
             readers.update(dict.fromkeys([version_of(name) for name, _ in when.release]))
             readers.update(dict.fromkeys([variable_of(name) for name, _ in when.variable]))
+            readers.update(dict.fromkeys([version_of(name) for name in when.absent]))
+            if when.cuda_capability is not None:
+                readers[current_cuda] = None
             if when.system is not None:
                 readers[system_of] = None
             if when.accelerator is not None:

@@ -30,11 +30,15 @@ class When(Frozen):
     system: tuple[str, ...] | None = None
     accelerator: tuple[str, ...] | None = None
     variable: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    absent: tuple[str, ...] = ()
+    cuda_capability: tuple[int, int] | None = None
 
     @property
     def conditional(self) -> bool:
         """Whether facts of the environment decide too, not the request alone."""
-        return bool(self.release or self.system or self.accelerator or self.variable)
+        return bool(
+            self.release or self.system or self.accelerator or self.variable or self.absent or self.cuda_capability
+        )
 
 
 class DistributionNeed(Frozen):
@@ -153,13 +157,15 @@ class ToolNeed(Frozen):
 
 class VariableNeed(Frozen):
     """An environment variable is set to one of `allowed`, or where there are none, not to one of `refused`; case does
-    not
-    matter.
+    not matter. `unset`: not to be set at all is as good as one of `allowed`. `assumed_unset`: a snapshot that does not
+    say is taken for one where it is not set.
     """
 
     name: str
     allowed: tuple[str, ...]
     refused: tuple[str, ...]
+    unset: bool = False
+    assumed_unset: bool = False
 
 
 if TYPE_CHECKING:

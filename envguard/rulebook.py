@@ -205,6 +205,13 @@ def _lower(values: Any) -> tuple[str, ...]:
     return tuple([value.lower() for value in values])
 
 
+def _capability(text: Any) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    major, _, minor = text.partition(".")
+    return int(major), int(minor)
+
+
 def make_when(when: Row, backends: tuple[str, ...] | None) -> When:
     """The condition of a row; `backends` says which backends it is for (None: all)."""
     get = when.get
@@ -219,6 +226,8 @@ def make_when(when: Row, backends: tuple[str, ...] | None) -> When:
         _tuple(get("system")),
         _tuple(get("accelerator")),
         tuple([(name, _lower(values)) for name, values in get("variable", _EVERY).items()]),
+        tuple(get("absent", ())),
+        _capability(get("cuda_capability")),
     )
 
 
@@ -245,8 +254,7 @@ def make_need(row: Row, backends: Mapping[str, Backend]) -> Need:
         case "accelerator":
             return AcceleratorNeed(tuple(value))
         case "compute_capability":
-            major, _, minor = value.partition(".")
-            return CapabilityNeed((int(major), int(minor)))
+            return CapabilityNeed(_capability(value) or (0, 0))
         case "memory":
             return MemoryNeed(value)
         case "driver":
@@ -268,7 +276,9 @@ def make_need(row: Row, backends: Mapping[str, Backend]) -> Need:
         case "tool":
             return ToolNeed(value)
         case "variable":
-            return VariableNeed(value["name"], _lower(value.get("value", ())), _lower(value.get("not", ())))
+            allowed, refused = _lower(value.get("value", ())), _lower(value.get("not", ()))
+            assumed = value.get("unobserved") == "unset"
+            return VariableNeed(value["name"], allowed, refused, value.get("unset", False), assumed)
     raise ValueError(f"unknown need {name!r}")
 
 

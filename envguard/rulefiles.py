@@ -42,8 +42,10 @@ TOOLS = ("nvcc", "ninja", "cxx", "cc", "python_headers", "cuda_home", "msvc")
 
 _RULE_KEYS = {"id", "need", "severity", "kind", "why", "fix", "origin", "source", "checked"}
 _WHEN_KEYS = {
+    "absent",
     "accelerator",
     "backend",
+    "cuda_capability",
     "device",
     "host",
     "not_scheme",
@@ -186,6 +188,10 @@ def _check_when(where: str, when: Any, backends: set[str]) -> None:
             _list_of(where, f"when.{name}", when[name], _is_text, "schemes")
     if "scheme" in when and "not_scheme" in when:
         raise BadRules(f"{where}: when.not_scheme: expected one of scheme and not_scheme, found both")
+    if "absent" in when:
+        _list_of(where, "when.absent", when["absent"], _is_text, "distributions")
+    if "cuda_capability" in when and not _is_capability(when["cuda_capability"]):
+        raise BadRules(f"{where}: when.cuda_capability: expected a compute capability such as 8.9")
     if "variable" in when and not _are_variables(when["variable"]):
         raise BadRules(f"{where}: when.variable: expected NAME = [values], one or more")
     if "release" in when and not _are_releases(when["release"]):
@@ -272,6 +278,8 @@ def overlap(one: Rule, other: Rule) -> bool:
     if _schemes_disjoint(a, b):
         return False
     ranges = dict(b.release)
+    if set(a.absent) & set(ranges) or set(b.absent) & set(dict(a.release)):
+        return False
     return not any(name in ranges and _ranges_disjoint(clauses, ranges[name]) for name, clauses in a.release)
 
 
@@ -405,8 +413,10 @@ def _is_drivers(value: Any) -> bool:
 def _is_variable(value: Any) -> bool:
     return (
         isinstance(value, dict)
-        and set(value) <= {"name", "value", "not"}
-        and len(value) > 1
+        and set(value) <= {"name", "value", "not", "unset", "unobserved"}
+        and value.get("unobserved", "unset") == "unset"
+        and bool({"value", "not"} & set(value))
+        and ("unset" not in value or (value["unset"] is True and "value" in value))
         and _is_text(value.get("name"))
         and all(_list_from(())(value[name]) for name in ("value", "not") if name in value)
     )

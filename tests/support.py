@@ -221,3 +221,16 @@ def hide(data: dict[str, Any], path: tuple[str | int, ...]) -> dict[str, Any]:
     if path[0] == "distributions":
         made.pop("distributions_complete", None)
     return made
+
+
+def host_alone(tables: dict[str, dict[str, Any]]) -> RuleBook:
+    """The rules whose origin is a host, without all others: they alone have to say what the host does."""
+    kept = {file: dict(table) for file, table in tables.items()}
+    for table in kept.values():
+        table["rule"] = [row for row in table.get("rule", []) if row["origin"] == "host"]
+    ids = {row["id"] for table in kept.values() for row in table["rule"]}
+    for table in kept.values():
+        table["rule"] = [
+            {**row, "after": [each for each in row.get("after", []) if each in ids]} for row in table["rule"]
+        ]
+    return RuleBook(kept)

@@ -116,6 +116,17 @@ def capability(need: CapabilityNeed) -> tuple[Reader, Judge]:
     return _cuda_devices, judge
 
 
+def has_capability(device: Any, minimum: tuple[int, int]) -> bool | None:
+    """Whether what `current_cuda` gives has at least a compute capability; None where that was not observed.
+
+    All of ROCm have.
+    """
+    if device is None or isinstance(device, Unreadable):
+        return None if device else False
+    kind, capability = device
+    return True if kind == "rocm" else _at_least(capability, minimum)
+
+
 def _capability_of(device: SeenDevice) -> str:
     return f"compute capability {device.capability}"
 

@@ -13,7 +13,7 @@ from envguard.judge.subject import (
     variable_of,
     version_of,
 )
-from envguard.model import Unreadable
+from envguard.model import NOT_OBSERVED, Unreadable
 from envguard.versions import NOT_FOLLOWED, declared, key, satisfies
 
 TYPE_CHECKING = False
@@ -280,14 +280,19 @@ def variable(need: VariableNeed) -> tuple[Reader, Judge]:
     """An environment variable has a value that is allowed."""
     name = need.name
     allowed = " or ".join(f"{name}={value}" for value in need.allowed)
+    if need.unset:
+        allowed += f", or {name} not set"
     refused = " or ".join(map(repr, need.refused))
     needed = allowed or (f"{name} other than {refused}" if refused else name)
 
     def judge(value: Any) -> Finding:
+        if value == NOT_OBSERVED and need.assumed_unset:
+            value = None
         if isinstance(value, Unreadable):
             return undecided(needed, value)
         plain = value.lower() if isinstance(value, str) else None
         fits = plain in need.allowed if need.allowed else plain not in need.refused
+        fits = fits or (need.unset and value is None)
         return Finding("met" if fits else "unmet", needed, f"{name} is not set" if value is None else f"{name}={value}")
 
     return variable_of(name), judge

@@ -197,6 +197,18 @@ def device_kind(subject: Subject) -> Any:
     return device.kind if isinstance(device, SeenDevice) else device
 
 
+def current_cuda(subject: Subject) -> Any:
+    """The device that torch.cuda uses unless told otherwise, as (kind, compute capability), whatever was asked for."""
+    listed = subject.environment.section("accelerators")
+    if listed is None or isinstance(listed, Unreadable):
+        return listed
+    found = [device for device in listed if device["kind"] in CUDA_KINDS]
+    if not found:
+        return None
+    first = min(found, key=lambda device: device.get("index") or 0)
+    return first["kind"], first.get("compute_capability")
+
+
 def nothing(subject: Subject) -> None:
     """The reader of a need that the request alone decides."""
 

@@ -141,6 +141,9 @@ def when_text(when: When, owner: str = "") -> str:
         if values is not None:
             parts.append(f"{word} {_either(values)}")
     parts += [f"{name} {_clauses(clauses)}" for name, clauses in when.release]
+    parts += [f"without {name}" for name in when.absent]
+    if when.cuda_capability is not None:
+        parts.append(f"on a CUDA device of capability {when.cuda_capability[0]}.{when.cuda_capability[1]} or newer")
     parts += [f"where {name} is {_either(values)}" for name, values in when.variable]
     return "; ".join(parts)
 
@@ -157,7 +160,9 @@ def _clauses(clauses: tuple[Clause, ...]) -> str:
 def _variable(need: VariableNeed) -> str:
     if need.refused:
         return f"{need.name} not set to {_either(need.refused)}"
-    return f"{need.name} set to {_either(need.allowed)}" if need.allowed else f"{need.name} set"
+    if need.allowed:
+        return f"{need.name} {'not set or ' if need.unset else ''}set to {_either(need.allowed)}"
+    return f"{need.name} set"
 
 
 def _fix_text(fix: FixTemplate) -> str:
@@ -252,6 +257,8 @@ def _as_json(rule: Rule) -> dict[str, Any]:
             **{name: list(values) for name in _WHEN if (values := getattr(when, name)) is not None},
             "release": {name: ",".join(map(_specifier, clauses)) for name, clauses in when.release},
             **({"variable": {name: list(values) for name, values in when.variable}} if when.variable else {}),
+            **({"absent": list(when.absent)} if when.absent else {}),
+            **({"cuda_capability": "{}.{}".format(*when.cuda_capability)} if when.cuda_capability else {}),
         },
         "severity": rule.severity,
         "kind": rule.kind,

@@ -98,9 +98,11 @@ def wanted_by(rules: Iterable[Rule]) -> Wanted:
     for rule in rules:
         need = rule.need
         named.update(name for name, _ in rule.when.release)
+        named.update(rule.when.absent)
         variables.update(name for name, _ in rule.when.variable)
         # a fix that installs torch chooses the build for this machine
         hardware = hardware or rule.when.accelerator is not None or rule.fix.torch
+        hardware = hardware or rule.when.cuda_capability is not None
         if isinstance(need, DistributionNeed):
             named.add(need.wanted.name)
         elif isinstance(need, RequirementsNeed):

@@ -48,6 +48,7 @@ RECORDED = frozenset(
         "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD",
         "TORCH_FORCE_WEIGHTS_ONLY_LOAD",
         "TRANSFORMERS_DISABLE_TORCH_CHECK",
+        "USE_TF",
         "USE_TORCH",
         # whether a command that installs can reach an index, and where it installs to
         "PIP_NO_INDEX",

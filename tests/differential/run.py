@@ -1,0 +1,239 @@
+"""Compares envguard's verdicts with what host releases do: upstream's own code, in environments made by hypothesis.
+
+python tests/differential/run.py [--host HOST] [--release R]... [--environments N] [--jobs N] [--report FILE]
+
+Every release gets its share of the environments. Prints, for each release, agreement, disagreements by kind, and how
+often each gate of upstream fired and passed. Exit status 1 for any disagreement, or a gate that was seen too seldom.
+The wheels come from the package index and are kept in a cache; `wheels.py` says where.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
+
+import compare  # noqa: E402 - after the path
+import environments  # noqa: E402 - after the path
+import gates  # noqa: E402 - after the path
+import wheels  # noqa: E402 - after the path
+from hypothesis import HealthCheck, Phase, given, seed, settings  # noqa: E402 - after the path
+
+from envguard.model import Environment, Request  # noqa: E402
+from envguard.rulefiles import read_folder  # noqa: E402
+from envguard.shipped import rules_folder  # noqa: E402
+
+HOSTS = {
+    "diffusers": [release for release in environments.RELEASES["diffusers"] if release >= "0.31.0"],
+}
+LEAST = 20  # environments in which each gate has to fire, and in which it has to pass
+COLD = 100  # of so many environments one is asked about twice, the second time with all of the host's modules afresh
+
+
+def made(release: str, number: int) -> list[environments.Made]:
+    """So many environments, the same ones for a release in every run."""
+    found: list[environments.Made] = []
+
+    @seed(release)
+    @settings(
+        max_examples=number,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(environments.environments(release))
+    def collect(one: environments.Made) -> None:
+        found.append(one)
+
+    collect()
+    return found
+
+
+class Release:
+    """One release: its child process, what was asked, what came of it."""
+
+    def __init__(self, host: str, release: str, pool: str) -> None:
+        self.host, self.release, self._pool = host, release, pool
+        self.environments = self.requests = self.cold = 0
+        self.disagreements: Counter[str] = Counter()
+        self.examples: dict[str, Any] = {}
+        self.fired: Counter[str] = Counter()
+        self.passed: Counter[str] = Counter()
+        self.others: Counter[str] = Counter()
+        self.unmet: Counter[str] = Counter()
+        self.met: Counter[str] = Counter()
+        self.open: Counter[str] = Counter()
+        self.places: set[str] = set()
+        self.words: dict[str, str] = {}
+
+    def run(self, all_made: list[environments.Made], envguard: compare.Envguard) -> None:
+        """Ask upstream and envguard about each environment."""
+        path = json.dumps([str(HERE), *_libraries()])
+        code = f"import sys; sys.path[:0] = {path}; import upstream; upstream.main()"
+        command = [sys.executable, "-S", "-I", "-c", code, self.host, str(wheels.wheel(self.host, self.release))]
+        with subprocess.Popen(
+            [*command, self._pool], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as child:
+            for place, one in enumerate(all_made):
+                self._compare(one, self._answers(child, one, cold=place % COLD == 0), envguard)
+            assert child.stdin is not None
+            child.stdin.close()
+
+    def _answers(self, child: Any, one: environments.Made, *, cold: bool) -> list[list[Any]]:
+        ways: list[dict[str, bool]] = [{}]
+        if environments.has_pre_release(one):
+            ways.append({"before": True})
+        if environments.has_both_optimums(one):
+            ways += [{**way, "reverse": True} for way in ways]
+        answers = [self._ask(child, environments.child(one, self._pool, **way)) for way in ways]
+        if cold:
+            again = self._ask(child, environments.child(one, self._pool, cold=True))
+            self.cold += 1
+            if again != answers[0]:
+                self._disagree("a module that was kept changes the answer", one, {"warm": answers[0], "cold": again})
+        return answers
+
+    def _ask(self, child: Any, told: dict[str, Any]) -> list[Any]:
+        child.stdin.write(json.dumps(told) + "\n")
+        child.stdin.flush()
+        line = child.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.host} {self.release}: the child process ended at {told}")
+        answer: list[Any] = json.loads(line)
+        return answer
+
+    def _compare(self, one: environments.Made, answers: list[list[Any]], envguard: compare.Envguard) -> None:
+        self.environments += 1
+        environment = Environment(environments.snapshot(one, self.host, self.release))
+        fired: set[str] = set()
+        passed: set[str] = set()
+        unmet: set[str] = set()
+        met: set[str] = set()
+        for place, asked in enumerate(environments.requests(one)):
+            self.requests += 1
+            request = Request(asked["backend"], asked["scheme"], asked["operation"], self.host, one.device)  # type: ignore[arg-type]
+            judged = envguard.judge(environment, request)
+            said = [answer[place] for answer in answers]
+            by_order = asked["backend"] == "quanto" and environments.has_both_optimums(one)
+            wrong = compare.agreement(said, judged, by_order)
+            if wrong:
+                self._disagree(f"{asked['backend']}: {wrong}", one, {"request": asked, "said": said, "judged": judged})
+            if any((each is None) != (said[0] is None) for each in said):
+                self.open[asked["backend"]] += 1
+            first = said[0]
+            if first is None:
+                passed.add(asked["backend"])
+            else:
+                gate = _gate(first, asked["backend"])
+                fired.add(gate)
+                self.words.setdefault(gate, next((line for line in first["text"].splitlines() if line), ""))
+                self.places.update([first["place"], *first["others"]])
+            if first is None or first["stage"] != "import":
+                passed.add("any backend")
+            unmet.update(judged.unmet)
+            met.update(judged.met)
+            if first is None and judged.verdict == "blocked":
+                self.others.update(set(judged.others))
+        self.fired.update(fired)
+        self.passed.update(passed)
+        self.unmet.update(unmet)
+        self.met.update(met)
+
+    def _disagree(self, kind: str, one: environments.Made, what: dict[str, Any]) -> None:
+        self.disagreements[kind] += 1
+        self.examples.setdefault(kind, {"environment": one, **what})
+
+
+def _gate(failure: dict[str, str], backend: str) -> str:
+    """What stopped a request: for whom, where, and how."""
+    return f"{'any backend' if failure['stage'] == 'import' else backend}|{failure['place']}: {failure['error']}"
+
+
+def _libraries() -> list[str]:
+    """A folder with the real `packaging` and nothing else."""
+    import packaging
+
+    folder = Path(tempfile.gettempdir()) / "envguard-differential-libraries"
+    link = folder / "packaging"
+    folder.mkdir(exist_ok=True)
+    if not link.exists():
+        link.symlink_to(Path(packaging.__file__).parent)
+    return [str(folder)]
+
+
+def main() -> int:
+    """Run and report; 0 where upstream and envguard agree everywhere."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--host", choices=list(HOSTS), action="append")
+    parser.add_argument("--release", action="append")
+    parser.add_argument("--environments", type=int, default=28_500, help="of each host, over all its releases")
+    parser.add_argument("--verbose", action="store_true", help="every gate, not only those seen too seldom")
+    arguments = parser.parse_args()
+    whole = arguments.environments >= 28_500 or bool(arguments.release)
+    start, failed, total = time.perf_counter(), False, Counter()
+    envguard = compare.Envguard(read_folder(rules_folder()))
+    with tempfile.TemporaryDirectory() as pool:
+        for host in arguments.host or HOSTS:
+            releases = [each for each in HOSTS[host] if each in (arguments.release or HOSTS[host])]
+            for release in releases:
+                one = Release(host, release, pool)
+                one.run(made(release, -(-arguments.environments // len(releases))), envguard)
+                failed |= report(one, arguments.verbose, whole)
+                total.update(environments=one.environments, requests=one.requests)
+                total.update(disagreements=one.disagreements.total())
+    print(f"\n{dict(total)} in {time.perf_counter() - start:.0f} s")
+    return 1 if failed else 0
+
+
+def report(one: Release, verbose: bool, whole: bool) -> bool:
+    """Print what came of one release; whether something is wrong with it."""
+    print(
+        f"\n{one.host} {one.release}: {one.environments} environments ({one.cold} of them cold too), {one.requests}"
+        f" requests, {one.disagreements.total()} disagreements; the facts left {dict(one.open)} open"
+    )
+    for kind, number in one.disagreements.most_common():
+        print(f"  DISAGREE {number} times: {kind}\n    {one.examples[kind]}")
+    seldom = False
+    for gate, number in sorted(one.fired.items()):
+        whom, _, what = gate.partition("|")
+        lacking = "has no attribute" in one.words[gate] and "module diffusers" in one.words[gate]
+        lacking = lacking or "Unknown quantization type" in one.words[gate]  # a release without that backend
+        few = number < LEAST or (one.passed[whom] < LEAST and not lacking)
+        seldom |= few
+        if verbose or (few and whole):
+            mark = "SELDOM " if few else ""
+            words = one.words[gate][:100]
+            print(f"  {mark}fired {number:4}, passed {one.passed[whom]:4}: {whom}: {what}: {words}")
+    asks = importlib.import_module(f"asks_{one.host}")
+    for gate in gates.gates(str(wheels.wheel(one.host, one.release)), one.host, asks):
+        if gate.place in one.places:
+            continue
+        why = next((why for words, why in asks.NOT_DECIDED.items() if words in gate.text), None)
+        if why is None and whole:
+            seldom = True
+            print(f"  NEVER REACHED: {gate.place}: {gate.text[:150]}")
+        elif verbose:
+            print(f"  not decided by the environment ({why}): {gate.place}")
+    fired = sum(number >= LEAST for number in one.fired.values())
+    print(
+        f"  gates: {len(one.fired)} fired, {fired} of them in {LEAST} environments or more; passed: {dict(one.passed)}"
+    )
+    counts = {rule: (one.met[rule], one.unmet[rule]) for rule in sorted(one.met | one.unmet)}
+    print(f"  the host's rules, met and unmet: {counts}")
+    print(f"  refused by rules of another origin alone: {dict(one.others.most_common())}")
+    return bool(one.disagreements) or (seldom and whole)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
