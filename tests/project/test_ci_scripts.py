@@ -81,16 +81,27 @@ def test_only_a_skip_that_names_a_platform_or_a_user_passes(text: str, status: i
     [
         ("tests.runtime.test_quanto::test_one", "envguard: quanto blocked: needs a GPU", True),
         ("tests.runtime.test_quanto::test_one", "no ninja", False),
+        ("tests.test_sizes::test_one", "envguard: quanto blocked: needs optimum-quanto", True),
         ("tests.plugin.test_plugin::test_one", "envguard: quanto blocked: needs a GPU", False),
         ("tests.plugin.test_plugin::test_one", "only on Windows", True),
     ],
 )
 def test_without_backends_our_own_plugin_may_skip_what_runs_them(test: str, reason: str, wanted: bool) -> None:
-    assert no_skips.allowed(test, reason, without_backends=True) is wanted
+    assert no_skips.allowed(test, reason, "--without-backends") is wanted
 
 
-def test_with_backends_our_own_plugin_may_skip_nothing() -> None:
-    assert not no_skips.allowed("tests.runtime.test_quanto::test_one", "envguard: no GPU", without_backends=False)
+@pytest.mark.parametrize(
+    ("reason", "wanted"),
+    [
+        ("envguard: modelopt:nvfp4 0.43.0 blocked: needs a device of cuda, found device cpu", True),
+        ("envguard: torchao:uint4_weight_only 0.18.0 blocked: needs torchao<0.17.0, found torchao 0.18.0", True),
+        ("envguard: torchao:int8_weight_only blocked: needs torchao, found torchao is not installed", False),
+        ("envguard: torchao 0.18.0 blocked: needs a GPU (CUDA), found no GPU", False),
+        ("envguard: bitsandbytes:nf4 0.50.2 blocked: needs accelerate>=0.26.0, found accelerate 0.20", False),
+    ],
+)
+def test_with_backends_only_a_scheme_of_another_device_or_release_may_be_skipped(reason: str, wanted: bool) -> None:
+    assert no_skips.allowed("tests.runtime.test_quanto::test_one", reason, "--with-backends") is wanted
 
 
 def test_a_refused_skip_is_named_with_its_reason() -> None:
