@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from _operator import itemgetter  # the C function alone
 
-from envguard.errors import UnknownBackend
 from envguard.frozen import replace
 from envguard.judge.subject import SeenDevice, Subject
 from envguard.model import VERDICTS, BackendReport, Device, Environment, Request
@@ -35,6 +34,8 @@ class Evaluator:
 
     def __init__(self, book: RuleBook, request: Request) -> None:
         if request.backend not in book.backends:
+            from envguard.errors import UnknownBackend
+
             raise UnknownBackend(f"unknown backend {request.backend!r}: known are {', '.join(book.backends)}")
         self.book = book
         self.request = request

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from envguard.rulebook import RuleBook
     from envguard.versions import Wanted
 
-_MOST_REMEMBERED = 5_000  # keeps memory flat over any number of environments
+_MOST_REMEMBERED = 1_000  # keeps memory flat over any number of environments
 _NOTHING_IGNORED: frozenset[str] = frozenset()
 _INDEX = "https://download.pytorch.org/whl"
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     # The row, what it says, how bad that is (a place in VERDICTS), and whether the outcome still wants its fix.
     Found: TypeAlias = "tuple[Row, Outcome, int, bool]"
 
-_MOST_KNOWN, _MOST_NEW = 2_000, 200
+_MOST_KNOWN, _MOST_NEW = 500, 200
 
 BLOCKED = VERDICTS.index("blocked")
 # An outcome without effect is as none at all: -1.

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from envguard.errors import BadRules
 from envguard.rule import (
     AcceleratorNeed,
     ArchitectureNeed,
@@ -165,7 +164,10 @@ class RuleBook:
 
 
 def _is_for(when: Row, asked: Mapping[str, str]) -> bool:
-    return all(value in when.get(name, (value,)) for name, value in asked.items())
+    for name, value in asked.items():  # noqa: SIM110 - a generator costs more than the loop, a hundred times a check
+        if name in when and value not in when[name]:
+            return False
+    return True
 
 
 def _backends_of(row: Row, table: Row) -> tuple[str, ...] | None:
@@ -186,6 +188,8 @@ def _in_order(rules: list[Rule]) -> tuple[Rule, ...]:
         if rule_id in ordered or rule_id not in by_id:
             return
         if rule_id in above:
+            from envguard.errors import BadRules
+
             raise BadRules(f"{by_id[rule_id][0].file}: {rule_id}: after: rules wait for one another in a circle")
         for rule in by_id[rule_id]:
             for prerequisite in rule.after:
@@ -214,6 +218,8 @@ def _capability(text: Any) -> tuple[int, int] | None:
 
 def make_when(when: Row, backends: tuple[str, ...] | None) -> When:
     """The condition of a row; `backends` says which backends it is for (None: all)."""
+    if not when:
+        return When(backends)
     get = when.get
     return When(
         backends,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from envguard.cuda import carries, driver_runs, parse_capability
 from envguard.judge.subject import (
     CUDA_KINDS,
     NAMES,
@@ -132,6 +131,8 @@ def _capability_of(device: SeenDevice) -> str:
 
 
 def _at_least(capability: Any, minimum: tuple[int, int]) -> bool | None:
+    from envguard.cuda import parse_capability  # here: most checks see no device
+
     parsed = parse_capability(capability)
     return None if parsed is None else parsed >= minimum
 
@@ -331,6 +332,8 @@ def driver_for_cuda(need: DriverForCudaNeed) -> tuple[Reader, Judge]:
             else (f"an NVIDIA driver that supports CUDA {cuda} of torch {text_of(torch)}")
         )
         has = f"driver {text_of(driver)}" + (f", which supports CUDA {supported}" if isinstance(supported, str) else "")
+        from envguard.cuda import driver_runs
+
         fits = driver_runs(cuda, first, driver, supported)
         if fits is None:
             return Finding("undecided", needed, has)
@@ -367,6 +370,8 @@ def architecture(builds: tuple[TorchBuild, ...]) -> tuple[Reader, Judge]:
         if released:
             carried = _released_architectures(torch, cuda, builds)
         # a build of one's own may carry less than the released one of that version
+        from envguard.cuda import carries
+
         if carried is None or (released and carries(carried, devices[0].capability) is not False):
             return Finding("undecided", needed, f"the architectures of torch {text_of(torch)} were not observed")
         what = f"torch {text_of(torch)} carries {', '.join(carried) or 'none'}; the device needs sm_"
