@@ -24,24 +24,27 @@ class CallChecks:
         self._device = device
         self._undecided = undecided
         self._warned: set[str] = set()
-        self._permits: dict[tuple[str | None, Operation, Host], tuple[object, Permit]] = {}
+        self._permits: dict[tuple[str | None, Operation, Host, str | None], tuple[object, Permit]] = {}
         self.report = self._look(spec, operation, host)[0]
 
     def scheme(self, name: str) -> str:
         """The official name of a scheme of the backend. Raises UnknownScheme."""
         return resolve_spec(self._book, f"{self._backend}:{name}")[1] or name
 
-    def permit(self, scheme: str | None, operation: Operation, host: Host) -> Permit:
-        """The permit for a call, looked for again only where something may have changed. Raises RequirementsNotMet."""
+    def permit(self, scheme: str | None, operation: Operation, host: Host, weights: str | None = None) -> Permit:
+        """The permit for a call, looked for again only where something may have changed. Raises RequirementsNotMet.
+
+        `weights` is the form in which the model is stored, where one was named.
+        """
         from envguard.probes.changes import stamp
 
         now = stamp()
-        then, permit = self._permits.get((scheme, operation, host), (None, None))
+        then, permit = self._permits.get((scheme, operation, host, weights), (None, None))
         if permit is None or then != now:
             spec = f"{self._backend}:{scheme}" if scheme else self._backend
-            report, environment = self._look(spec, operation, host)
+            report, environment = self._look(spec, operation, host, weights)
             permit = issue(report, environment, self._book.backends[self._backend].import_name, self._undecided)
-            self._permits[scheme, operation, host] = now, permit
+            self._permits[scheme, operation, host, weights] = now, permit
             self.warn_if_degraded(report, stacklevel=5)  # warn_if_degraded, permit, loading, guarded, its caller
         return permit
 
@@ -60,10 +63,12 @@ class CallChecks:
     def _backend(self) -> str:
         return self.report.backends[0].request.backend
 
-    def _look(self, spec: str, operation: Operation, host: str) -> tuple[Report, Environment]:
+    def _look(
+        self, spec: str, operation: Operation, host: str, weights: str | None = None
+    ) -> tuple[Report, Environment]:
         from envguard.probes.interpreter import current
 
         report, environment = examine(
-            self._book, (spec,), None, current, host=host, device=self._device, operation=operation
+            self._book, (spec,), None, current, host=host, device=self._device, operation=operation, weights=weights
         )
         return replace(report, undecided=self._undecided), environment

@@ -55,6 +55,7 @@ def examine(
     operation: Operation,
     ignore: Iterable[str] = (),
     subject: str | None = None,
+    weights: str | None = None,
 ) -> tuple[Report, Environment]:
     """`check_in`, with the environment that the report was made from."""
     validate(host, device, operation)
@@ -64,7 +65,17 @@ def examine(
         looked_at = interpreter()
         environment = look(book, asked, looked_at, host=host, device=device, operation=operation)
     reports = [
-        report_on(book, environment, backend, scheme, host=host, device=device, operation=operation, ignore=ignore)
+        report_on(
+            book,
+            environment,
+            backend,
+            scheme,
+            host=host,
+            device=device,
+            operation=operation,
+            ignore=ignore,
+            weights=weights,
+        )
         for backend, scheme in asked
     ]
     executable = looked_at.executable if looked_at else None
@@ -123,9 +134,10 @@ def report_on(
     device: str,
     operation: Operation,
     ignore: Iterable[str] = (),
+    weights: str | None = None,
 ) -> BackendReport:
     """One backend's report for a recorded environment."""
-    request = Request(backend, scheme, operation, resolve_host(host, environment), device)
+    request = Request(backend, scheme, operation, resolve_host(host, environment), device, weights)
     return evaluator(book, request).evaluate(environment, ignore=frozenset(ignore))
 
 

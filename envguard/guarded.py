@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         def scheme(self, name: str) -> str:
             """The official name of a scheme of the backend. Raises UnknownScheme."""
 
-        def permit(self, scheme: str | None, operation: Operation, host: Host) -> Permit:
+        def permit(self, scheme: str | None, operation: Operation, host: Host, weights: str | None = None) -> Permit:
             """The permit for a call. Raises RequirementsNotMet."""
 
 

@@ -9,6 +9,7 @@ import os
 
 from envguard.errors import BadInput, BadModel, SchemeConflict, UnknownScheme
 from envguard.frozen import Frozen
+from envguard.model import WEIGHTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Found(Frozen):
 
     `spec` is what the model is quantized as, None in full precision; `saved` is the description of a folder that `save`
     wrote; `components` are name, spec and host of the quantized parts of a pipeline. `file` is a single file in the
-    backend's own format (.gguf) and `types` are those of its tensors.
+    backend's own format (.gguf) and `types` are those of its tensors; `weights` is the form of any other's.
     """
 
     root: str
@@ -41,6 +42,7 @@ class Found(Frozen):
     saved: dict[str, Any] | None = None
     components: tuple[tuple[str, str, Host], ...] = ()
     file: str | None = None
+    weights: str | None = None
     types: tuple[str, ...] = ()
 
 
@@ -66,7 +68,7 @@ def look(path: str | os.PathLike[str], subfolder: str | None = None) -> Found:
     if model.components[0].weights == "gguf":
         types = sorted({tensor.dtype for tensor in tensors[0]} - _NUMBERS)
         return Found(root, quantized[0][1], file=model.components[0].files[0], types=tuple(types))
-    return Found(root, quantized[0][1] if quantized else None)
+    return Found(root, quantized[0][1] if quantized else None, weights=model.components[0].weights)
 
 
 def named(path: str | os.PathLike[str], arguments: dict[str, Any]) -> str:
@@ -114,7 +116,7 @@ def load(
     if found.spec is None:
         if backend == "gguf":
             raise BadInput(f'gguf loads .gguf files, found {path}: quantize(model, "Q8_0", "model.gguf") writes one')
-        permit = checks.permit(scheme_of(scheme), "quantize", host)
+        permit = checks.permit(scheme_of(scheme), "quantize", host, _stored(found, backend, path, arguments))
         return operations.load(permit, cls, found.root, False, arguments)
     own = _own_scheme(scheme_of, found.spec, path, backend, scheme)
     for kind in found.types:
@@ -130,6 +132,17 @@ def load(
     return operations.load(permit, cls, found.root, True, arguments)
 
 
+def _stored(found: Found, backend: str, path: str, arguments: dict[str, Any]) -> str | None:
+    """The form of the weights asked for. Raises BadInput for Flax's, where the backend has no rule on them."""
+    weights = "flax" if arguments.get("from_flax") else found.weights
+    if weights == "flax" and backend != "bitsandbytes":
+        raise BadInput(
+            f"{path}: Flax weights cannot be quantized: convert them to PyTorch first"
+            " (envguard explain bitsandbytes/flax-weights says how)"
+        )
+    return weights if weights in WEIGHTS else None
+
+
 def save(checks: Checks, scheme_of: SchemeOf, model: Any, path: str) -> None:
     """See Guarded.save."""
     from envguard.runtime import operations
@@ -140,6 +153,8 @@ def save(checks: Checks, scheme_of: SchemeOf, model: Any, path: str) -> None:
     if how is not None and how["backend"] != backend:
         raise BadInput(f"this {type(model).__name__} was quantized with {how['backend']}: save it with that backend")
     what = f"this {type(model).__name__}"
+    if how is None and quantized_by_host(model) is None:
+        raise BadInput(f"{what} is not quantized: quantize it first, or save it with its own save_pretrained")
     scheme = _own_scheme(scheme_of, f"{backend}:{how['scheme']}", what, backend, None) if how else scheme_of(None)
     host = host_of(model) if quantized_by_host(model) is not None else "none"
     operations.save(checks.permit(scheme, "save", host), model, path)

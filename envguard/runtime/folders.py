@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def written_folder(path: str, last: str) -> Iterator[str]:
+def written_folder(path: str, last: str, stale: tuple[str, ...] = ()) -> Iterator[str]:
     """A temporary folder whose files go to `path` once everything is written; `last`, which makes them valid, last.
 
-    Files of other names that lie there already stay. Whatever interrupts it, `path` holds no half file.
+    Files of other names that lie there already stay, but for those in `stale`. Whatever interrupts it, `path` holds no
+    half file.
     Raises BadInput where `path` is a file or cannot be written to.
     """
     try:
@@ -29,8 +30,9 @@ def written_folder(path: str, last: str) -> Iterator[str]:
     try:
         yield temporary
         names = sorted(os.listdir(temporary), key=lambda name: name == last)
-        if os.path.exists(os.path.join(path, last)):
-            os.remove(os.path.join(path, last))  # while files are exchanged, nothing vouches for them
+        for name in (last, *stale):  # while files are exchanged, nothing vouches for them
+            if os.path.exists(os.path.join(path, name)):
+                os.remove(os.path.join(path, name))
         for name in names:
             os.replace(os.path.join(temporary, name), os.path.join(path, name))
     finally:

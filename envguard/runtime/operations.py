@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from torch.nn import Module
+
 from envguard.errors import BadInput, UnknownOption
 from envguard.runtime import storage
 from envguard.runtime.adapter import FileAdapter, adapter_class, adapter_for, all_options, options_of, refuse_unknown
@@ -25,9 +27,12 @@ def quantize(permit: Permit, model: torch.nn.Module, options: dict[str, Any]) ->
     """
     backend, scheme = permit.request.backend, permit.scheme
     refuse_unknown(backend, "quantize", options, options_of(adapter_class(backend).quantize))
+    if not isinstance(model, Module):
+        raise BadInput(f"quantize: expected a torch.nn.Module, found {type(model).__name__}")
     how = quantization_of(model)
     if how is not None:
-        raise BadInput(f"this {type(model).__name__} is quantized already ({how}): quantize the full-precision model")
+        spec = f"{how['backend']}:{how['scheme']}"
+        raise BadInput(f"this {type(model).__name__} is quantized already ({spec}): quantize the full-precision model")
     if next(linears(model, options.get("exclude", ())), None) is None:
         raise BadInput(f"this {type(model).__name__} has no linear layer to quantize (torch.nn.Linear, not excluded)")
     quantized = adapter_for(permit).quantize(model, scheme, **options)
@@ -111,7 +116,7 @@ def _save_with_host(model: Any, path: str, told: dict[str, Any]) -> None:
     """The host's own `save_pretrained`, into a folder that is whole or not there."""
     from envguard.runtime.folders import written_folder
 
-    with written_folder(path, last="config.json") as folder:
+    with written_folder(path, last="config.json", stale=(storage.DESCRIPTION,)) as folder:
         model.save_pretrained(folder, **told)
 
 

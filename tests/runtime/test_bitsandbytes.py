@@ -453,3 +453,19 @@ def test_diffusers_is_refused_on_a_cpu_before_it_is_asked(tmp_path: Path) -> Non
     bnb = envguard.require("bnb", host="none", device="cpu")
     with pytest.raises(envguard.RequirementsNotMet, match="diffusers/bitsandbytes-device"):
         bnb.load(type(model), str(tmp_path), "nf4")
+
+
+def test_flax_weights_are_the_outcome_of_a_rule_with_the_conversion_as_its_fix(
+    require_backend: Callable[..., envguard.Guarded], tmp_path: Path
+) -> None:
+    bnb = require_backend("bnb:nf4", host="transformers")
+    model = models.llama()
+    model.config.save_pretrained(tmp_path)
+    (tmp_path / "flax_model.msgpack").write_bytes(b"\x80")
+    with pytest.raises(envguard.RequirementsNotMet) as raised:
+        bnb.load(type(model), str(tmp_path))
+    outcomes = raised.value.report.backends[0].outcomes
+    (outcome,) = [each for each in outcomes if each.status == "unmet" and each.severity == "error"]
+    assert outcome.rule == "bitsandbytes/flax-weights"
+    assert outcome.fix is not None
+    assert "load_flax_checkpoint_in_pytorch_model" in outcome.fix.text

@@ -74,6 +74,37 @@ def test_what_is_quantized_is_not_quantized_again(quanto: envguard.Guarded) -> N
         quanto.quantize(quantized, "int8")
 
 
+def test_what_is_no_torch_module_is_refused(quanto: envguard.Guarded) -> None:
+    with pytest.raises(envguard.BadInput, match=r"expected a torch\.nn\.Module, found str"):
+        quanto.quantize("model", "int8")  # type: ignore[arg-type]
+
+
+def test_a_model_in_full_precision_is_not_saved_as_a_quantized_one(quanto: envguard.Guarded, tmp_path: Path) -> None:
+    with pytest.raises(envguard.BadInput, match="this Sequential is not quantized"):
+        quanto.save(models.small(), str(tmp_path / "model"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.envguard("quanto:int8", host="diffusers")
+def test_flax_weights_are_told_with_where_the_conversion_stands(quanto: envguard.Guarded, tmp_path: Path) -> None:
+    model = models.flux()
+    model.save_config(tmp_path)
+    (tmp_path / "diffusion_flax_model.msgpack").write_bytes(b"\x80")
+    with pytest.raises(envguard.BadInput, match="envguard explain bitsandbytes/flax-weights"):
+        quanto.load(type(model), str(tmp_path), "int8")
+
+
+@pytest.mark.envguard("quanto:int8", host="diffusers")
+def test_a_host_saves_over_a_folder_of_ours(quanto: envguard.Guarded, tmp_path: Path) -> None:
+    model = models.flux()
+    model.save_pretrained(tmp_path / "full")
+    quanto.save(quanto.quantize(models.flux(), "float8"), str(tmp_path / "model"))
+    quantized = quanto.load(type(model), str(tmp_path / "full"), "int8", torch_dtype=torch.bfloat16)
+    quanto.save(quantized, str(tmp_path / "model"))
+    again = quanto.load(type(model), str(tmp_path / "model"), "int8", torch_dtype=torch.bfloat16)
+    assert torch.equal(models.run_flux(again), models.run_flux(quantized))
+
+
 def test_a_model_without_linear_layers_is_refused(quanto: envguard.Guarded) -> None:
     with pytest.raises(envguard.BadInput, match="no linear layer"):
         quanto.quantize(torch.nn.Sequential(torch.nn.ReLU()), "int8")
