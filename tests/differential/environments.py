@@ -100,6 +100,7 @@ _SCHEMES = {
     ],
     "modelopt": ["fp8", "int8", "int4", "nf4", "nvfp4"],
 }
+_WITHOUT = {("transformers", "modelopt")}
 _CAPABILITIES = ["5.2", "6.1", "7.0", "7.5", "8.0", "8.6", "8.9", "8.9", "9.0", "10.0", "12.0"]
 _OF_ROCM = ["9.0", "9.4", "11.0"]
 _VISIBLE = {"cuda": ("cuda", "rocm"), "cpu": ()}
@@ -107,6 +108,7 @@ _VISIBLE = {"cuda": ("cuda", "rocm"), "cpu": ()}
 
 # One thing wrong in an environment that is fine otherwise: so each gate is met often enough. `since` and `until`: the
 # releases of diffusers for which that is a gate.
+COPIED = "copied"  # a folder without metadata
 _NO_DEVICE: tuple[tuple[str, str | None], ...] = ()
 _KERNELS_ON = {"DIFFUSERS_GGUF_CUDA_KERNELS": "true"}
 _TRUSTED = {**_KERNELS_ON, "DIFFUSERS_TRUST_REMOTE_KERNELS": "1"}
@@ -114,29 +116,38 @@ AIMS: list[dict[str, Any]] = [
     {"torch": None},
     {"torch": "2.0.1", "until": "0.41"},
     {"torch": "2.2.2", "until": "0.41"},
-    {"torch": "2.2.2", "bitsandbytes:": "int8", "since": "0.33", "until": "0.36"},
-    {"torch": "2.2.2", "bitsandbytes:": "nf4", "since": "0.33", "until": "0.36"},
+    {"torch": "2.2.2", "bitsandbytes:": "int8", "since": "0.33", "until": "0.36", "weight": 2},
+    {"torch": "2.2.2", "machine": _NO_DEVICE, "bitsandbytes:": "nf4", "since": "0.33", "until": "0.36", "weight": 3},
+    {"torch": "2.2.2", "machine": _NO_DEVICE, "bitsandbytes:": "int8", "since": "0.33", "until": "0.36", "weight": 3},
+    {"torch": "2.2.2", "bitsandbytes:": "nf4", "since": "0.33", "until": "0.36", "weight": 2},
     {"torch": "2.4.1", "since": "0.39"},
-    {"torch": "2.4.1", "bitsandbytes:": "nf4", "since": "0.39", "until": "0.41"},
-    {"torch": "2.4.1", "bitsandbytes:": "int8", "since": "0.39", "until": "0.41"},
-    {"torch": "2.4.1", "bitsandbytes:": "nf4", "machine": (("mps", None),), "since": "0.39", "until": "0.41"},
+    {"torch": "2.4.1", "bitsandbytes:": "nf4", "since": "0.39", "until": "0.41", "weight": 4},
+    {"torch": "2.4.1", "bitsandbytes:": "int8", "since": "0.39", "until": "0.41", "weight": 2},
+    {
+        "torch": "2.4.1",
+        "bitsandbytes:": "nf4",
+        "machine": (("mps", None),),
+        "since": "0.39",
+        "until": "0.41",
+        "weight": 3,
+    },
     {"variables": {"USE_TORCH": "0"}},
     {"variables": {"USE_TF": "1"}},
     {"accelerate": None},
     {"accelerate": "0.25.0", "bitsandbytes:": "nf4"},
-    {"accelerate": "0.25.0", "bitsandbytes:": "int8"},
-    {"accelerate": None, "torchao:": "int8_dynamic"},
+    {"accelerate": "0.25.0", "bitsandbytes:": "int8", "weight": 2},
+    {"accelerate": None, "torchao:": "int8_dynamic", "weight": 2},
     {"bitsandbytes": None, "bitsandbytes:": "nf4"},
     {"bitsandbytes": None, "bitsandbytes:": "int8"},
     {"bitsandbytes": "0.38.1", "bitsandbytes:": "fp4", "weight": 2},
-    {"bitsandbytes": "0.43.2", "bitsandbytes:": "nf4"},
-    {"bitsandbytes": "0.43.2", "bitsandbytes:": "int8", "weight": 2},
+    {"bitsandbytes": "0.43.2", "bitsandbytes:": "nf4", "weight": 3},
+    {"bitsandbytes": "0.43.2", "bitsandbytes:": "int8", "weight": 3},
     {"machine": _NO_DEVICE, "bitsandbytes:": "nf4"},
     {"machine": _NO_DEVICE, "bitsandbytes:": "int8"},
     {"machine": (("xpu", None),)},
     {"machine": (("mps", None),), "bitsandbytes:": "nf4"},
     {"gguf": None, "since": "0.32"},
-    {"gguf": None, "since": "0.32", "operation": "load"},
+    {"gguf": None, "since": "0.32", "operation": "load", "weight": 2},
     {"gguf": "0.6.0", "since": "0.32"},
     {"gguf": "0.9.1", "since": "0.32"},
     {"gguf:": "Q8_1", "operation": "load", "since": "0.32"},
@@ -147,7 +158,7 @@ AIMS: list[dict[str, Any]] = [
     {"torchao": "0.4.0", "torchao:": "int8_weight_only", "operation": "quantize", "since": "0.32", "until": "0.38"},
     {"torchao": "0.9.0", "since": "0.36"},
     {"torchao": "0.9.0", "operation": "load", "since": "0.36"},
-    {"torchao": "0.9.0", "machine": _NO_DEVICE, "operation": "quantize", "since": "0.32", "until": "0.38"},
+    {"torchao": "0.9.0", "machine": _NO_DEVICE, "operation": "quantize", "since": "0.32", "until": "0.38", "weight": 4},
     {
         "torchao": "0.9.0",
         "machine": (("xpu", None),),
@@ -170,20 +181,66 @@ AIMS: list[dict[str, Any]] = [
     {"torchao": "0.9.0", "torchao:": "nvfp4_weight_only", "operation": "load", "since": "0.32", "until": "0.36"},
     {"torchao": "0.14.1", "since": "0.38"},
     {"torchao": "0.14.1", "operation": "load", "since": "0.38"},
-    {"torchao": "0.16.0", "since": "0.33", "until": "0.37"},
+    {"torchao": "0.16.0", "since": "0.33", "until": "0.37", "weight": 2},
     {"torchao": "0.17.0", "torch": "2.5.1", "since": "0.32", "until": "0.37"},
     {"torch": "2.2.2", "torchao:": "int8_weight_only", "since": "0.32", "until": "0.36"},
-    {"optimum-quanto": None, "since": "0.33"},
+    {"optimum-quanto": None, "since": "0.33", "weight": 2},
     {"optimum-quanto": "0.2.5", "since": "0.33"},
-    {"optimum-quanto": None, "optimum": "1.24.0", "since": "0.34"},
+    {"optimum-quanto": None, "optimum": "1.24.0", "since": "0.34", "weight": 4},
     {"accelerate": None, "quanto:": "int8", "since": "0.33"},
     {"nvidia-modelopt": None, "operation": "quantize", "since": "0.36", "weight": 2},
     {"nvidia-modelopt": None, "operation": "load", "since": "0.36", "weight": 3},
     {"nvidia-modelopt": "0.44.0", "operation": "quantize", "since": "0.36"},
+    {"nvidia-modelopt": COPIED, "operation": "load", "since": "0.36", "weight": 4},
+    {"torchao": COPIED, "operation": "load", "since": "0.36", "weight": 2},
+    {"torchao": COPIED, "operation": "quantize", "since": "0.36", "weight": 2},
     {"variables": _KERNELS_ON, "since": "0.40", "weight": 2},
     {"variables": {**_TRUSTED, "DIFFUSERS_DISABLE_REMOTE_CODE": "1"}, "since": "0.40", "weight": 2},
     {"variables": _TRUSTED, "kernels": "0.10.3", "since": "0.41", "weight": 3},
     {"variables": _TRUSTED, "kernels": "0.10.4", "since": "0.41"},
+]
+
+
+_TRANSFORMERS_AIMS: list[dict[str, Any]] = [
+    {"torch": None},
+    {"torch": "2.0.1"},
+    {"torch": "2.1.2", "since": "5"},
+    {"torch": "2.3.0", "since": "5.1"},
+    {"torch": "2.4.1", "since": "5.15"},
+    {"torch": "2.5.1", "since": "5.20"},
+    {"torch": "2.4.1", "operation": "load", "until": "5.4", "weight": 3},
+    {"variables": {"USE_TORCH": "0"}, "until": "5"},
+    {"variables": {"USE_TF": "1"}, "until": "5"},
+    {"accelerate": None, "bitsandbytes:": "nf4", "weight": 2},
+    {"accelerate": None, "bitsandbytes:": "int8", "weight": 2},
+    {"accelerate": "0.25.0"},
+    {"accelerate": "1.0.1", "since": "5"},
+    {"bitsandbytes": None, "bitsandbytes:": "nf4", "weight": 2},
+    {"bitsandbytes": COPIED, "bitsandbytes:": "nf4", "until": "5", "weight": 2},
+    {"torchao": COPIED, "operation": "load", "until": "5", "weight": 2},
+    {"bitsandbytes": None, "bitsandbytes:": "int8"},
+    {"bitsandbytes": "0.43.0", "machine": _NO_DEVICE, "bitsandbytes:": "nf4", "weight": 3},
+    {"bitsandbytes": "0.43.0", "machine": _NO_DEVICE, "bitsandbytes:": "int8", "weight": 2},
+    {"bitsandbytes": "0.38.1", "bitsandbytes:": "nf4", "weight": 3},
+    {"bitsandbytes": "0.45.5"},
+    {"bitsandbytes": "0.45.5", "machine": _NO_DEVICE},
+    {"bitsandbytes": "0.45.5", "machine": (("xpu", None),)},
+    {"bitsandbytes": "0.46.0", "since": "5"},
+    {"machine": _NO_DEVICE, "weight": 2},
+    {"torchao": None},
+    {"torchao": None, "operation": "load", "weight": 2},
+    {"torchao": "0.3.1", "weight": 2},
+    {"torchao": "0.4.0"},
+    {"torchao": "0.9.0", "operation": "load", "weight": 2},
+    {"torchao": "0.9.0", "torchao:": "uint4_weight_only", "operation": "quantize", "weight": 2},
+    {"torchao": "0.13.0", "since": "5"},
+    {"torchao": "0.14.1", "since": "5"},
+    {"torchao": "0.16.0"},
+    {"torchao": "0.18.0"},
+    {"optimum-quanto": None},
+    {"optimum-quanto": None, "optimum": "1.24.0"},
+    {"gguf": None, "weight": 2},
+    {"gguf": "0.9.1"},
 ]
 
 
@@ -232,14 +289,15 @@ _KERNELS = {"DIFFUSERS_GGUF_CUDA_KERNELS", "DIFFUSERS_TRUST_REMOTE_KERNELS", "DI
 
 
 @st.composite
-def environments(draw: Any, release: str) -> Made:
+def environments(draw: Any, host: str, release: str) -> Made:
     """Any environment: an eighth of them anything at all, the others fine but for some of their parts.
 
     Most of the others have the thing wrong that one gate is about.
     """
     wild = draw(st.sampled_from([True] + [False] * 7))
     now = Version(release)
-    aims = [aim for aim in AIMS if Version(aim.get("since", "0")) <= now < Version(aim.get("until", "99"))]
+    known = AIMS if host == "diffusers" else _TRANSFORMERS_AIMS
+    aims = [aim for aim in known if Version(aim.get("since", "0")) <= now < Version(aim.get("until", "99"))]
     aims = [aim for aim in aims for _ in range(aim.get("weight", 1))]
     aim = {} if wild else draw(st.sampled_from([{}] * (len(aims) // 3) + aims))
 
@@ -248,7 +306,11 @@ def environments(draw: Any, release: str) -> Made:
 
     found = {name: draw(_package(name)) if is_wild() else _fine(name) for name in _EDGES}
     for name in found.keys() & aim.keys():
-        found[name] = pool.Package(name, aim[name]) if aim[name] else None
+        found[name] = _package_of(name, aim[name])
+    if host == "transformers" and now >= Version("5"):
+        # It takes the version of a folder without metadata from its module, which a snapshot does not hold; our
+        # baseline refuses such a folder.
+        found = {name: each if each is None or each.metadata else None for name, each in found.items()}
     if found["optimum"] and found["optimum-quanto"] and not found["optimum-quanto"].metadata:
         found["optimum"] = None  # upstream would take the one for the other; our baseline refuses a copied folder
     packages = tuple(filter(None, found.values()))
@@ -266,8 +328,14 @@ def environments(draw: Any, release: str) -> Made:
         tuple({**variables, **aim.get("variables", {})}.items()),
         draw(st.sampled_from(["auto"] * 5 + ["cpu", "cuda", "xpu", "mps"])) if is_wild() else "auto",
         aim.get("operation", operation),
-        tuple((backend, aim.get(f"{backend}:", scheme)) for backend, scheme in schemes.items()),
+        tuple((each, aim.get(f"{each}:", scheme)) for each, scheme in schemes.items() if (host, each) not in _WITHOUT),
     )
+
+
+def _package_of(name: str, version: str | None) -> pool.Package | None:
+    if version == COPIED:
+        return pool.Package(name, str(_FINE[name]), metadata=False)
+    return None if version is None else pool.Package(name, version)
 
 
 def _fine(name: str) -> pool.Package | None:
@@ -281,7 +349,7 @@ def requests(made: Made) -> list[dict[str, str]]:
 
 
 def child(
-    made: Made, folder: str, *, before: bool = False, reverse: bool = False, cold: bool = False
+    made: Made, folder: str, wheel: str, *, before: bool = False, reverse: bool = False, cold: bool = False
 ) -> dict[str, Any]:
     """The environment as the child process is told of it.
 
@@ -293,7 +361,7 @@ def child(
     return {
         "versions": {pool.IMPORTS[each.name].partition(".")[0]: each.version for each in packages},
         "before": before,
-        "folders": [*(pool.folder(folder, each) for each in packages), pool.besides(folder)],
+        "folders": [*(pool.folder(folder, each) for each in packages), pool.besides(folder, wheel)],
         "accelerators": devices,
         "devices": [each for each in devices if made.device == "auto" or each["kind"] in visible],
         "variables": {name: value for name, value in made.variables if value is not None},

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from typing import NamedTuple
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 # distribution -> (import name, the name that its metadata gives)
 IMPORTS = {
@@ -59,13 +63,23 @@ def folder(pool: str, package: Package) -> str:
     return name
 
 
-def besides(pool: str) -> str:
-    """The folder with the metadata of all that is imported beside the backends."""
-    path = os.path.join(pool, "besides")
+def besides(pool: str, wheel: str) -> str:
+    """The folder with the metadata of all that a host imports beside the backends, in versions that it takes."""
+    name = f"besides-{os.path.basename(wheel)}"
+    path = os.path.join(pool, name)
     if not os.path.isdir(path):
-        for name, version in BESIDES.items():
-            _metadata(path, name, version, name)
-    return "besides"
+        with zipfile.ZipFile(wheel) as archive:
+            metadata = next(each for each in archive.namelist() if each.endswith(".dist-info/METADATA"))
+            text = archive.read(metadata).decode("utf-8")
+        wanted = [Requirement(line[15:]) for line in text.splitlines() if line.startswith("Requires-Dist: ")]
+        for distribution, version in BESIDES.items():
+            asked = [
+                each.specifier for each in wanted if canonicalize_name(each.name) == distribution and not each.marker
+            ]
+            bounds = [clause.version for each in asked for clause in each if clause.operator in (">=", "==", "~=")]
+            fitting = next((v for v in (version, *bounds) if all(each.contains(v) for each in asked)), version)
+            _metadata(path, distribution, fitting, distribution)
+    return name
 
 
 def _metadata(path: str, name: str, version: str, top: str) -> None:

@@ -35,12 +35,17 @@ from envguard.shipped import rules_folder  # noqa: E402
 
 HOSTS = {
     "diffusers": [release for release in environments.RELEASES["diffusers"] if release >= "0.31.0"],
+    # those in which a quantizer, a configuration or a test for a package changed, and the last before
+    "transformers": [
+        *("4.46.1", "4.46.3", "4.47.0", "4.49.0", "4.50.0", "4.51.3", "4.52.1", "4.52.4", "4.53.0", "4.56.2", "4.57.6"),
+        *("5.0.0", "5.1.0", "5.3.0", "5.4.0", "5.5.0", "5.10.1", "5.14.1", "5.15.0", "5.19.0", "5.20.0", "5.23.0"),
+    ],
 }
 LEAST = 20  # environments in which each gate has to fire, and in which it has to pass
 COLD = 100  # of so many environments one is asked about twice, the second time with all of the host's modules afresh
 
 
-def made(release: str, number: int) -> list[environments.Made]:
+def made(host: str, release: str, number: int) -> list[environments.Made]:
     """So many environments, the same ones for a release in every run."""
     found: list[environments.Made] = []
 
@@ -52,7 +57,7 @@ def made(release: str, number: int) -> list[environments.Made]:
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(environments.environments(release))
+    @given(environments.environments(host, release))
     def collect(one: environments.Made) -> None:
         found.append(one)
 
@@ -65,6 +70,7 @@ class Release:
 
     def __init__(self, host: str, release: str, pool: str) -> None:
         self.host, self.release, self._pool = host, release, pool
+        self._wheel = str(wheels.wheel(host, release))
         self.environments = self.requests = self.cold = 0
         self.disagreements: Counter[str] = Counter()
         self.examples: dict[str, Any] = {}
@@ -81,7 +87,7 @@ class Release:
         """Ask upstream and envguard about each environment."""
         path = json.dumps([str(HERE), *_libraries()])
         code = f"import sys; sys.path[:0] = {path}; import upstream; upstream.main()"
-        command = [sys.executable, "-S", "-I", "-c", code, self.host, str(wheels.wheel(self.host, self.release))]
+        command = [sys.executable, "-S", "-I", "-c", code, self.host, self._wheel]
         with subprocess.Popen(
             [*command, self._pool], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as child:
@@ -96,9 +102,9 @@ class Release:
             ways.append({"before": True})
         if environments.has_both_optimums(one):
             ways += [{**way, "reverse": True} for way in ways]
-        answers = [self._ask(child, environments.child(one, self._pool, **way)) for way in ways]
+        answers = [self._ask(child, environments.child(one, self._pool, self._wheel, **way)) for way in ways]
         if cold:
-            again = self._ask(child, environments.child(one, self._pool, cold=True))
+            again = self._ask(child, environments.child(one, self._pool, self._wheel, cold=True))
             self.cold += 1
             if again != answers[0]:
                 self._disagree("a module that was kept changes the answer", one, {"warm": answers[0], "cold": again})
@@ -188,7 +194,7 @@ def main() -> int:
             releases = [each for each in HOSTS[host] if each in (arguments.release or HOSTS[host])]
             for release in releases:
                 one = Release(host, release, pool)
-                one.run(made(release, -(-arguments.environments // len(releases))), envguard)
+                one.run(made(host, release, -(-arguments.environments // len(releases))), envguard)
                 failed |= report(one, arguments.verbose, whole)
                 total.update(environments=one.environments, requests=one.requests)
                 total.update(disagreements=one.disagreements.total())

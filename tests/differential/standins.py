@@ -11,6 +11,7 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import sys
+import typing
 from abc import ABCMeta
 from types import FunctionType, ModuleType
 from typing import Any
@@ -130,6 +131,7 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         }
         self._lacking: dict[tuple[str, str, bool], dict[str, frozenset[str]]] = {}
         self.environment: dict[str, Any] = {}
+        self.also: tuple[str, ...] = ()  # parts of a host that have no gate
 
     def lacking(self, top: str) -> dict[str, frozenset[str]]:
         """What the release in the environment lacks: module -> names, and "" where the module itself is not there.
@@ -151,7 +153,7 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         top, dot, _ = name.partition(".")
-        if top in BESIDES:
+        if top in BESIDES or name.startswith(self.also):
             return importlib.machinery.ModuleSpec(name, self, is_package=True)
         if not dot or name == "optimum.quanto" or top not in self.environment["versions"]:
             return None  # is found in the site-packages, or not at all
@@ -163,7 +165,7 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def create_module(self, spec: Any) -> Any:
         top = spec.name.partition(".")[0]
-        lacks = frozenset() if top in BESIDES else self.lacking(top).get(spec.name, frozenset())
+        lacks = frozenset() if top not in STANDING_IN else self.lacking(top).get(spec.name, frozenset())
         return StandIn(spec.name, lacks)
 
     def exec_module(self, module: Any) -> None:
@@ -175,6 +177,8 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def release(self, top: str) -> Version:
         """The release that a stand-in is like; of a pre-release, the release that it leads to or the one before."""
         parsed = Version(self.environment["versions"][top])
+        if top == "bitsandbytes" and parsed.is_prerelease:
+            return parsed  # what it has of its own release is not known; no rule can wait for an answer
         return parsed if parsed.is_prerelease and self.environment["before"] else Version(parsed.base_version)
 
     def become(self, name: str) -> None:
@@ -184,6 +188,9 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         module.__spec__, module.__file__ = there.__spec__, there.__file__
         module.__version__ = self.environment["versions"][top]
         sys.modules[name] = module
+        if name == "bitsandbytes" and "features" not in module._lacks:
+            module.features = {"multi_backend"}
+            module.supported_torch_devices = {"cpu", "cuda", "xpu", "hpu", "npu", "mps"}
         if name == "gguf":
             module.GGMLQuantizationType._lacks = self.lacking("gguf").get("gguf.GGMLQuantizationType", frozenset())
             module.GGML_QUANT_SIZES = _Sizes()
@@ -228,11 +235,23 @@ def _get_kernel(
 
 
 _GET_KERNEL = {False: _get_kernel_before, True: _get_kernel}
+
+
+def _type_var(name: str, *constraints: Any, **named: Any) -> Any:
+    return typing.TypeVar(name, *constraints)  # without the default, which is newer
+
+
 _VALUES: dict[str, dict[str, Any]] = {
+    "typing_extensions": {**vars(typing), "TypeVar": _type_var},
     "PIL": {"__version__": "11.0.0"},
     "httpx": {"__version__": "0.28.1"},
     "huggingface_hub": {"__version__": "1.40.0"},
-    "huggingface_hub.constants": {"HF_HOME": "/home", "HUGGINGFACE_HUB_CACHE": "/home", "HF_HUB_CACHE": "/home"},
+    "huggingface_hub.constants": {
+        "HF_HOME": "/home",
+        "HUGGINGFACE_HUB_CACHE": "/home",
+        "HF_HUB_CACHE": "/home",
+        "HF_MODULES_CACHE": "/home",
+    },
     "huggingface_hub.utils": {"is_jinja_available": lambda: False, "validate_hf_hub_args": lambda function: function},
     "numpy": {"__version__": "2.0.0"},
     "safetensors": {"__version__": "0.6.2"},
@@ -309,7 +328,13 @@ def _quantization(module: Any, finder: Finder) -> None:
     importlib.import_module(f"{module.__name__}.config")
 
 
+def _hub(module: Any, finder: Finder) -> None:
+    for part in ("constants", "utils"):
+        importlib.import_module(f"{module.__name__}.{part}")
+
+
 _MADE = {
+    "huggingface_hub": _hub,
     "torch.cuda": _cuda,
     "torch.xpu": _xpu,
     "torch.mps": _mps,

@@ -29,14 +29,14 @@ import tomllib
 class Wheel(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """A host's modules, compiled once and executed for each environment."""
 
-    def __init__(self, path: str, top: str) -> None:
-        self.top = top
+    def __init__(self, path: str, top: str, but: tuple[str, ...]) -> None:
+        self.top, self._but = top, but
         self._wheel = zipfile.ZipFile(path)
         self._names = frozenset(self._wheel.namelist())
         self._code: dict[str, Any] = {}
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        if name.partition(".")[0] != self.top:
+        if name.partition(".")[0] != self.top or name.startswith(self._but):
             return None
         base = name.replace(".", "/")
         for file in (f"{base}/__init__.py", f"{base}.py"):
@@ -46,13 +46,17 @@ class Wheel(importlib.abc.MetaPathFinder, importlib.abc.Loader):
                 return spec
         return None
 
+    def read(self, file: str) -> bytes:
+        """The source of a module."""
+        return self._wheel.read(file)
+
     def create_module(self, spec: Any) -> None:
         return None
 
     def exec_module(self, module: Any) -> None:
         file = module.__spec__.origin
         if file not in self._code:
-            self._code[file] = compile(self._wheel.read(file), file, "exec", dont_inherit=True)
+            self._code[file] = compile(self.read(file), file, "exec", dont_inherit=True)
         exec(self._code[file], module.__dict__)
 
 
@@ -76,11 +80,15 @@ class Host:
         self.name = name
         self.finder = standins.Finder(tomllib.loads((here / "symbols.toml").read_text("utf-8")))
         self.pool = pool
-        sys.meta_path[:0] = [Wheel(wheel, name)]
-        sys.meta_path.append(self.finder)
         standins.FINDER = self.finder
         self.stdlib = [each for each in sys.path if "site-packages" not in each and each != str(here)]
         self.requests = importlib.import_module(f"asks_{name}")
+        self.finder.also = getattr(self.requests, "STOOD_IN", ())
+        modules = Wheel(wheel, name, self.finder.also)
+        if hasattr(self.requests, "prepare"):
+            self.requests.prepare(modules.read)
+        sys.meta_path[:0] = [modules]
+        sys.meta_path.append(self.finder)
         self.variables = dict(os.environ)
         self.variables["DIFFUSERS_VERBOSITY"] = self.variables["TRANSFORMERS_VERBOSITY"] = "critical"
         warnings.simplefilter("ignore")

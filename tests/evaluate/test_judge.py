@@ -707,6 +707,67 @@ def test_a_reason_why_a_fact_was_not_observed_is_the_finding() -> None:
     assert judge({"tool": "ninja"}, data).found == "PATH could not be read"
 
 
+@pytest.mark.parametrize(
+    ("value", "status"), [("1", "met"), ("ON", "met"), (None, "met"), ("0", "unmet"), ("", "unmet")]
+)
+def test_a_variable_that_may_also_be_unset(value: str | None, status: str) -> None:
+    need = {"variable": {"name": "X", "value": ["1", "on"], "unset": True}}
+    assert judge(need, snapshot(environment_variables={"X": value})).status == status
+
+
+def test_a_variable_that_is_taken_for_unset_where_nobody_looked() -> None:
+    need = {"variable": {"name": "X", "value": ["1"], "unset": True}}
+    assert judge(need, snapshot(environment_variables={})).status == "undecided"
+    assumed = {"variable": {**need["variable"], "unobserved": "unset"}}
+    assert judge(assumed, snapshot(environment_variables={})).status == "met"
+    hidden = snapshot(unreadable={"/environment_variables/X": "withheld: looks like a secret"})
+    assert judge(assumed, hidden).status == "undecided"
+
+
+# When a row applies
+
+
+def outcome_where(when: dict[str, Any], data: dict[str, Any], **request: Any) -> str:
+    """The status of a row that fails wherever it applies; "none" where it does not."""
+    failing = row("torchao/it", {"distribution": "nothing"}, when=when)
+    found = evaluate([failing], {**data, "distributions_complete": True}, **request).outcomes
+    return found[0].status if found else "none"
+
+
+def test_a_row_for_environments_without_a_distribution() -> None:
+    when = {"absent": ["optimum"]}
+    assert outcome_where(when, snapshot(distributions={})) == "unmet"
+    assert outcome_where(when, snapshot(distributions={"optimum": {"version": "2.0.0"}})) == "none"
+    assert outcome_where(when, snapshot(distributions={"optimum": {"version": None}})) == "none"
+    unread = snapshot(distributions={}, unreadable={"/distributions/optimum": "not a folder"})
+    assert outcome_where(when, unread) == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("devices", "status"),
+    [
+        ([gpu(0, "7.0")], "unmet"),
+        ([gpu(0, "12.0")], "unmet"),
+        ([gpu(0, "6.1")], "none"),
+        ([gpu(1, "7.0"), gpu(0, "6.1")], "none"),  # torch's current device is the first
+        ([{"kind": "rocm", "index": 0}], "unmet"),
+        ([{"kind": "xpu", "index": 0}], "none"),
+        ([], "none"),
+        ([gpu(0, None)], "undecided"),
+    ],
+)
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_a_row_for_the_current_cuda_device_whatever_was_asked_for(
+    devices: list[dict[str, Any]], status: str, device: str
+) -> None:
+    found = outcome_where({"cuda_capability": "7.0"}, snapshot(accelerators=devices, distributions={}), device=device)
+    assert found == status
+
+
+def test_a_row_for_a_cuda_device_of_which_nothing_was_observed_is_undecided() -> None:
+    assert outcome_where({"cuda_capability": "7.0"}, snapshot(distributions={})) == "undecided"
+
+
 # CUDA's own rules
 
 

@@ -17,7 +17,7 @@ import jsonschema
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from support import HEADER, pointers, row, tables
+from support import HEADER, book, pointers, row, tables
 
 from envguard.errors import BadRules
 from envguard.model import OPERATIONS
@@ -87,6 +87,36 @@ def test_an_unknown_key_of_a_rule_is_refused(path: str, named: str) -> None:
 def test_an_unknown_need_is_refused_with_the_known_ones() -> None:
     text = refusal(row("torchao/it", {"surprise": "x"}))
     assert text.startswith("torchao.toml: rule 1 torchao/it: need.surprise: expected one of distribution, ")
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        {"name": "X", "unset": True},
+        {"name": "X", "value": ["1"], "unset": False},
+        {"name": "X", "not": ["0"], "unset": True},
+        {"name": "X", "value": ["1"], "unobserved": "set"},
+        {"name": "X", "unobserved": "unset"},
+    ],
+)
+def test_a_variable_that_may_be_unset_needs_values_beside_it(variable: dict[str, Any]) -> None:
+    assert "torchao/it: need.variable: expected name and value or not" in refusal(
+        row("torchao/it", {"variable": variable})
+    )
+
+
+def test_rows_with_and_without_a_distribution_do_not_overlap() -> None:
+    without = row("torchao/it", {"distribution": "torchao"}, when={"absent": ["optimum"]})
+    book(without, row("torchao/it", {"distribution": "torchao"}, when={"release": {"optimum": ">=0.0.1"}}))
+    assert "overlap" in refusal(without, row("torchao/it", {"distribution": "torchao"}))
+
+
+@pytest.mark.parametrize(
+    ("when", "key"),
+    [({"absent": []}, "absent"), ({"absent": [1]}, "absent"), ({"cuda_capability": "7"}, "cuda_capability")],
+)
+def test_a_bad_condition_on_what_is_there_is_refused(when: dict[str, Any], key: str) -> None:
+    assert f"torchao/it: when.{key}: expected" in refusal(row("torchao/it", {"distribution": "torchao"}, when=when))
 
 
 def test_an_unknown_key_of_a_variable_is_refused() -> None:
