@@ -124,8 +124,16 @@ def load(cls: Any, path: str, *, device: str = "auto", undecided: Undecided = "b
     path = named(path, arguments)
     found = look(path, arguments.get("subfolder"))
     if is_pipeline(cls):
-        asked = {name: (spec, host) for name, spec, host in found.components}
-        _permits(asked, device, "load", undecided)
+        if not found.components:
+            raise BadInput(
+                f"no component of {path} is quantized: say what they are to be, as in {cls.__name__}.from_pretrained("
+                "..., quantization_config=envguard.pipeline_config({'transformer': 'bnb:nf4'}))"
+            )
+        permits = _permits({name: (spec, host) for name, spec, host in found.components}, device, "load", undecided)
+        from envguard.runtime.adapter import adapter_for
+
+        for permit in permits.values():
+            adapter_for(permit).before_host_loads()
         return cls.from_pretrained(found.root, **arguments)
     if found.spec is None:
         raise BadInput(f"{path} is not quantized: say what it is to be, as in envguard.require('bnb:nf4').load(...)")

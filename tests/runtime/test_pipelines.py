@@ -112,3 +112,41 @@ def test_a_damaged_description_is_one_clear_line(tmp_path: Path) -> None:
         with pytest.raises(envguard.BadModel, match=expected) as raised:
             envguard.load(models.small, str(tmp_path), device=DEVICE)
         assert "\n" not in str(raised.value)
+
+
+def tiny_pipeline() -> Any:
+    """A whole pipeline that needs no tokenizer: a UNet with attention, and a scheduler."""
+    from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+
+    torch.manual_seed(0)
+    unet = UNet2DModel(
+        sample_size=8,
+        block_out_channels=(32, 64),
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        norm_num_groups=8,
+    )
+    return DDPMPipeline(unet, DDPMScheduler())
+
+
+def run_unet(pipeline: Any) -> torch.Tensor:
+    sample = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        output: torch.Tensor = pipeline.unet(sample, 5).sample
+    return output
+
+
+@pytest.mark.envguard("quanto:int8", host="diffusers", device=DEVICE)
+def test_a_pipeline_is_loaded_quantized_saved_and_loaded_by_what_it_says_itself(tmp_path: Path) -> None:
+    full = tiny_pipeline()
+    full.save_pretrained(tmp_path / "full")
+    config = envguard.pipeline_config({"unet": "quanto:int8"}, str(tmp_path / "full"), device=DEVICE)
+    quantized = type(full).from_pretrained(tmp_path / "full", quantization_config=config)
+    kinds = {type(each).__name__ for each in quantized.unet.modules()}
+    assert "QLinear" in kinds
+    assert models.error(run_unet(quantized), run_unet(full)) < 0.05
+    quantized.save_pretrained(tmp_path / "quantized")
+    again = envguard.load(type(full), str(tmp_path / "quantized"), device=DEVICE)
+    assert torch.equal(run_unet(again), run_unet(quantized))
+    with pytest.raises(envguard.BadInput, match=r"no component of .* is quantized"):
+        envguard.load(type(full), str(tmp_path / "full"), device=DEVICE)
