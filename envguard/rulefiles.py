@@ -372,7 +372,7 @@ def _is_wanted(value: Any) -> bool:
 def _is_clauses(value: Any) -> bool:
     try:
         return bool(parse_clauses(value))
-    except (ValueError, AttributeError):
+    except (ValueError, TypeError, AttributeError):
         return False
 
 

@@ -47,11 +47,24 @@ def normalize(name: str) -> str:
     return name
 
 
+_clauses: dict[str, tuple[Clause, ...]] = {}
+_MOST_CLAUSES = 2_000
+
+
 def parse_clauses(text: str) -> tuple[Clause, ...]:
     """The clauses of a specifier such as `>=0.15.0,<0.18`, in the order they were written.
 
     Raises ValueError for anything that is not a list of operators with PEP 440 versions.
     """
+    known = _clauses.get(text)
+    if known is None:
+        if len(_clauses) >= _MOST_CLAUSES:
+            _clauses.clear()
+        known = _clauses[text] = _read_clauses(text)
+    return known
+
+
+def _read_clauses(text: str) -> tuple[Clause, ...]:
     clauses = []
     for written in text.split(","):
         part = written.strip()

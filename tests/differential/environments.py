@@ -288,18 +288,19 @@ _FINE = {
 _KERNELS = {"DIFFUSERS_GGUF_CUDA_KERNELS", "DIFFUSERS_TRUST_REMOTE_KERNELS", "DIFFUSERS_DISABLE_REMOTE_CODE"}
 
 
-@st.composite
-def environments(draw: Any, host: str, release: str) -> Made:
-    """Any environment: an eighth of them anything at all, the others fine but for some of their parts.
-
-    Most of the others have the thing wrong that one gate is about.
-    """
-    wild = draw(st.sampled_from([True] + [False] * 7))
-    now = Version(release)
+def aims(host: str, release: str) -> list[dict[str, Any]]:
+    """What can be wrong in an environment of a release, one thing each."""
     known = AIMS if host == "diffusers" else _TRANSFORMERS_AIMS
-    aims = [aim for aim in known if Version(aim.get("since", "0")) <= now < Version(aim.get("until", "99"))]
-    aims = [aim for aim in aims for _ in range(aim.get("weight", 1))]
-    aim = {} if wild else draw(st.sampled_from([{}] * (len(aims) // 3) + aims))
+    now = Version(release)
+    return [aim for aim in known if Version(aim.get("since", "0")) <= now < Version(aim.get("until", "99"))]
+
+
+@st.composite
+def environments(draw: Any, host: str, release: str, aim: dict[str, Any] | None = None) -> Made:
+    """Any environment: without an aim half of them anything at all, the others fine but for some of their parts."""
+    now = Version(release)
+    wild = aim is None and draw(st.booleans())
+    aim = aim or {}
 
     def is_wild() -> bool:
         return wild or draw(st.sampled_from([True] + [False] * (19 if aim else 3)))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import random
 import subprocess
 import sys
 import tempfile
@@ -46,10 +47,21 @@ COLD = 100  # of so many environments one is asked about twice, the second time 
 
 
 def made(host: str, release: str, number: int) -> list[environments.Made]:
-    """So many environments, the same ones for a release in every run."""
+    """Some environments, the same ones for a release in every run: a quarter any, the others each with an aim."""
+    aims = environments.aims(host, release)
+    each = 0.75 * number / sum(aim.get("weight", 1) for aim in aims)
+    found = _drawn(f"{release}", environments.environments(host, release), number // 4)
+    for place, aim in enumerate(aims):
+        strategy = environments.environments(host, release, aim)
+        found += _drawn(f"{release} {place}", strategy, max(1, round(each * aim.get("weight", 1))))
+    random.Random(release).shuffle(found)
+    return found
+
+
+def _drawn(name: str, strategy: Any, number: int) -> list[environments.Made]:
     found: list[environments.Made] = []
 
-    @seed(release)
+    @seed(name)
     @settings(
         max_examples=number,
         database=None,
@@ -57,7 +69,7 @@ def made(host: str, release: str, number: int) -> list[environments.Made]:
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(environments.environments(host, release))
+    @given(strategy)
     def collect(one: environments.Made) -> None:
         found.append(one)
 
