@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     Format: TypeAlias = Literal["text", "json", "jsonl"]
 
-_BOUNDS = {">=": "from {} on", ">": "after {}", "<": "before {}", "<=": "up to {}", "!=": "not {}"}
+_BOUNDS = {"==": "{} alone", ">=": "from {} on", ">": "after {}", "<": "before {}", "<=": "up to {}", "!=": "not {}"}
 _EFFECTS = {"error": "error: blocks", "warning": "warning: degrades", "info": "info: a note, without effect"}
 
 
