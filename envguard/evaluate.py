@@ -94,7 +94,7 @@ class Evaluator:
         best degraded.
         """
         subject = Subject(environment, self.request)
-        looked = self.course.look(subject)
+        looked, values = self.course.look(subject)
         judged = applied(looked, ignore)
         worst = max(
             [rank_of(found, ignore) for found in judged] if ignore else [found[2] for found in judged], default=-1
@@ -105,7 +105,7 @@ class Evaluator:
                 from envguard.plans import Mender  # here: most checks have nothing to mend
 
                 self._mender = Mender(self)
-            outcomes, plan = self._mender.mend(subject, looked, judged)
+            outcomes, plan = self._mender.mend(subject, looked, values, judged)
         else:
             outcomes = [found[1] for found in judged]
         if ignore:
@@ -188,7 +188,7 @@ class _Schemes:
         failing = [found for found in judged if found[2] == BLOCKED and found[0].for_all_schemes]
         if failing and any(rank_of(found, ignore) == BLOCKED for found in failing):
             return dict.fromkeys(self._names, "blocked")
-        every = (*looked, *self._course.look(subject))
+        every = (*looked, *self._course.look(subject)[0])
         if ignore:
             ranks = [-1 if found is None else rank_of(found, ignore) for found in every]
         else:

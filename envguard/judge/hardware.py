@@ -90,8 +90,7 @@ def accelerator(need: AcceleratorNeed, request: Request) -> tuple[Reader, Judge]
 
 def _cuda_devices(subject: Subject) -> Any:
     """The selected device and all others of its kind, where the selected one is NVIDIA's; None where it is not."""
-    devices = subject.devices
-    device = select(devices, subject.request)
+    devices, device = subject.devices, subject.device
     if isinstance(device, Unreadable):
         return device
     if device is None or device.kind != "cuda":
