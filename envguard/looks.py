@@ -7,13 +7,21 @@ from __future__ import annotations
 
 from _operator import itemgetter  # the C function alone
 
-from envguard.judge.subject import facts_of, names_of
+from envguard.judge.subject import facts_of, names_of, version_of
 from envguard.model import NOT_OBSERVED
-from envguard.rule import OwnerNeed
+from envguard.rule import (
+    ArchitectureNeed,
+    DistributionNeed,
+    DriverForCudaNeed,
+    OwnerNeed,
+    RequiredInTurnNeed,
+    RequirementsNeed,
+    TorchBuildNeed,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any, TypeAlias, TypeVar
 
     from envguard.judge.subject import Reader, Subject
@@ -229,21 +237,22 @@ class Looks:
             values += answers[values[place]]
         return self._in_order(_said(self._looks, values, subject)), values
 
-    def part(self, changed: frozenset[str], can_change: Callable[[Row, frozenset[str]], bool]) -> Part:
-        """The groups with rules of which some can say something else after some distributions have changed."""
+    def part(self, changed: frozenset[str]) -> Part:
+        """The groups with an error that can be met or unmet by the change of some distributions."""
         known = self._parts.get(changed)
         if known is None:
-            touched = [group for group in self._groups if any(can_change(row, changed) for row in group.rows)]
             if len(self._parts) >= _MOST_PARTS:
                 self._parts.clear()
-            known = self._parts[changed] = self._part(touched, changed)
+            known = self._parts[changed] = self._part(changed)
         return known
 
-    def _part(self, touched: list[Group], changed: Collection[str]) -> Part:
-        reads = dict.fromkeys([read for group in touched for read in (*group.needs, *group.conditions)])
-        anew = [read for read in reads if read not in facts_of and names_of.get(read, "") in ("", *changed)]
-        anew += [read for read in reads if facts_of.get(read, ("",))[0] == "torch_build"]
-        places = {self._place_of[read]: read for read in anew}
+    def _part(self, changed: frozenset[str]) -> Part:
+        touched = [group for group in self._groups if any(_can_change(row, changed) for row in group.rows)]
+        touched = [group for group in touched if any(row.rule.severity == "error" for row in group.rows)]
+        rows = [row for group in touched for row in group.rows]
+        reads = [row.readers[0] for row in rows if _needs_one_of(row, changed)]
+        reads += [version_of(name) for name in changed]
+        places = {self._place_of[read]: read for read in reads if read in self._place_of}
         answers = [each for each in self._answers if each[0] in places]
         back = [place for group in touched for place in group.places]
         return Part(list(places.items()), answers, [self._look_of(group) for group in touched], back)
@@ -253,6 +262,24 @@ class Looks:
         own = [place_of[read] for read in group.needs] + [place_of[read, group] for read in group.conditions] or [0]
         # twice where there is one: `itemgetter` gives a tuple only for several
         return itemgetter(*(own if len(own) > 1 else own * 2)), group.memory.known, group.look
+
+
+def _can_change(row: Row, changed: frozenset[str]) -> bool:
+    """Whether the change of some distributions can change what a row says."""
+    when = row.rule.when
+    decides = (*[name for name, _ in when.release], *when.absent)
+    return row.host in changed or not changed.isdisjoint(decides) or _needs_one_of(row, changed)
+
+
+def _needs_one_of(row: Row, changed: frozenset[str]) -> bool:
+    need = row.rule.need
+    if isinstance(need, RequirementsNeed | RequiredInTurnNeed):  # may declare any of them
+        return True
+    if isinstance(need, DistributionNeed):
+        return need.wanted.name in changed
+    if isinstance(need, OwnerNeed):
+        return need.distribution in changed
+    return "torch" in changed and isinstance(need, TorchBuildNeed | DriverForCudaNeed | ArchitectureNeed)
 
 
 class Part:

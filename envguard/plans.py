@@ -12,15 +12,6 @@ from envguard.judge.subject import SeenDevice
 from envguard.looks import Memories
 from envguard.model import Environment, Fix, Plan, with_fix
 from envguard.rows import BLOCKED, applied
-from envguard.rule import (
-    ArchitectureNeed,
-    DistributionNeed,
-    DriverForCudaNeed,
-    OwnerNeed,
-    RequiredInTurnNeed,
-    RequirementsNeed,
-    TorchBuildNeed,
-)
 from envguard.versions import Clause, declared, parse_wanted, satisfies
 
 TYPE_CHECKING = False
@@ -100,14 +91,11 @@ class Mender:
         rows = [found[0] for found in judged]
         constraints = self._constraints_of(rows)
         machine = self._machine(subject) if [1 for found in judged if found[3] and found[0].installs_torch] else None
-        outcomes: list[Outcome] = []
-        for row, outcome, _, wants_fix in judged:
-            if wants_fix:
-                fix = self._fix(row, machine, constraints, how)
-                outcomes.append(with_fix(outcome, Fix(fix.text, _written(fix.commands, python))))
-            else:
-                outcomes.append(outcome)
-        failing = [row for row, _, rank, _ in judged if rank == BLOCKED]
+        outcomes = [found[1] for found in judged]
+        for place in [place for place, found in enumerate(judged) if found[3]]:
+            fix = self._fix(rows[place], machine, constraints, how)
+            outcomes[place] = with_fix(outcomes[place], Fix(fix.text, _written(fix.commands, python)))
+        failing = [found[0] for found in judged if found[2] == BLOCKED]
         packages = [row for row in failing if row.installs]
         if not packages or how.install is None:
             return outcomes, None
@@ -207,9 +195,9 @@ class Mender:
             if looks is None or not values:
                 again = self._course.look_at_each(after)
             else:
-                again = looks.part(changed, _can_change).look(looked, values, after)
+                again = looks.part(changed).look(looked, values, after)
             judged = applied(again, _NOTHING_IGNORED)
-            left = [row for row, _, rank, _ in judged if rank == BLOCKED]
+            left = [found[0] for found in judged if found[2] == BLOCKED]
             more = [row for row in left if row.installs and row not in packages]
             if not more:
                 return attempt, left
@@ -232,22 +220,6 @@ class Mender:
 def _written(commands: tuple[str, ...], python: str) -> tuple[str, ...]:
     """Commands for one interpreter."""
     return tuple([command.replace(PYTHON, python) for command in commands])
-
-
-def _can_change(row: Row, changed: frozenset[str]) -> bool:
-    """Whether the change of some distributions can change what a row says."""
-    need = row.rule.need
-    if isinstance(need, RequirementsNeed | RequiredInTurnNeed):  # may declare any of them
-        return True
-    if isinstance(need, DistributionNeed):
-        read = need.wanted.name
-    elif isinstance(need, OwnerNeed):
-        read = need.distribution
-    else:
-        read = "torch" if isinstance(need, TorchBuildNeed | DriverForCudaNeed | ArchitectureNeed) else ""
-    when = row.rule.when
-    decides = (*(name for name, _ in when.release), *when.absent)
-    return read in changed or row.host in changed or any(name in changed for name in decides)
 
 
 def fitting(

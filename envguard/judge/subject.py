@@ -164,7 +164,7 @@ def named(device: SeenDevice) -> str:
 
 
 # Readers that are the same function for the same fact, so that whoever looks up facts reads each of them once.
-_readers: dict[tuple[str, ...], Reader] = {}
+_readers: dict[Any, Reader] = {}
 # What such a reader reads: the version of a distribution, or a fact of a section.
 names_of: dict[Reader, str] = {}
 facts_of: dict[Reader, tuple[str, str]] = {}
@@ -192,6 +192,11 @@ def version_of(name: str) -> Reader:
     names_of[read] = name
     _readers[name,] = read
     return read
+
+
+def shared(facts: object, read: Reader) -> Reader:
+    """The first of the readers that were made for the same facts."""
+    return _readers.setdefault(facts, read)
 
 
 def fact_of(section: str, name: str) -> Reader:
