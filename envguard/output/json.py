@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ERROR_SCHEMA = "envguard.error/1"
 # Together they keep memory flat over any number of reports, whatever their strings hold.
-_MOST_REMEMBERED, _LONGEST_REMEMBERED = 2_000, 4_000
+_MOST_REMEMBERED, _MOST_FRAGMENTS, _LONGEST_REMEMBERED = 2_000, 4_000, 4_000
 
 _START = f'{{"schema":"{REPORT_SCHEMA}","envguard":{_quoted(__version__)},"rules":'
 _HALF = "\\ud"  # how JSON writes half a surrogate pair (and a whole one, and some Windows paths)
@@ -114,10 +114,13 @@ def _fragment(outcome: Outcome) -> tuple[Outcome, str]:
     if outcome.fix is not None and outcome.fix.commands:
         return outcome, _with_commands(outcome, outcome.fix)
     made = _fragments_before.pop(id(outcome), None) or (outcome, _outcome(outcome))
-    if len(_fragments) >= _MOST_REMEMBERED:
+    if len(_fragments) >= _MOST_FRAGMENTS:
         _fragments_before.clear()
         _fragments_before.update(_fragments)
-    return _keep(_fragments, id(outcome), made) if len(made[1]) <= _LONGEST_REMEMBERED else made
+        _fragments.clear()
+    if len(made[1]) <= _LONGEST_REMEMBERED:
+        _fragments[id(outcome)] = made
+    return made
 
 
 def _with_commands(outcome: Outcome, fix: Fix) -> str:
