@@ -49,20 +49,34 @@ SLICE = {
     "diffusers": ("0.33.1", "0.36.0", "0.38.0", "0.40.0", "0.42.1"),
     "transformers": ("4.46.3", "4.51.3", "4.57.6", "5.0.0", "5.23.0"),
 }
+WHOLE = 12_600  # environments of each host
 LEAST = 20  # environments in which each gate has to fire, and in which it has to pass
+MOST_AGAIN = 12  # so many times environments are drawn again, for gates that fired too seldom
 COLD = 100  # of so many environments one is asked about twice, the second time with all of the host's modules afresh
 
 
-def made(host: str, release: str, number: int) -> list[environments.Made]:
-    """Some environments, the same ones for a release in every run: a quarter any, the others each with an aim."""
+ANY = -1  # the place of environments without an aim
+
+
+def made(host: str, release: str, number: int) -> list[tuple[int, environments.Made]]:
+    """Some environments, the same ones for a release in every run: a quarter any, the others each with an aim.
+
+    Each comes with the place of its aim.
+    """
     aims = environments.aims(host, release)
     each = 0.75 * number / sum(aim.get("weight", 1) for aim in aims)
-    found = _drawn(f"{release}", environments.environments(host, release), number // 4)
+    found = [(ANY, one) for one in more(host, release, ANY, number // 4)]
     for place, aim in enumerate(aims):
-        strategy = environments.environments(host, release, aim)
-        found += _drawn(f"{release} {place}", strategy, max(1, round(each * aim.get("weight", 1))))
+        found += [(place, one) for one in more(host, release, place, max(1, round(each * aim.get("weight", 1))))]
     random.Random(release).shuffle(found)
     return found
+
+
+def more(host: str, release: str, place: int, number: int, again: str = "") -> list[environments.Made]:
+    """Environments with one aim; other ones for another `again`."""
+    aim = None if place == ANY else environments.aims(host, release)[place]
+    name = release if place == ANY else f"{release} {place}"
+    return _drawn(f"{name}{again}", environments.environments(host, release, aim), number)
 
 
 def _drawn(name: str, strategy: Any, number: int) -> list[environments.Made]:
@@ -94,6 +108,8 @@ class Release:
         self.disagreements: Counter[str] = Counter()
         self.examples: dict[str, Any] = {}
         self.fired: Counter[str] = Counter()
+        self.places_of: dict[str, Counter[int]] = {}
+        """Of each gate, the aims with which it fired."""
         self.passed: Counter[str] = Counter()
         self.others: Counter[str] = Counter()
         self.unmet: Counter[str] = Counter()
@@ -102,18 +118,34 @@ class Release:
         self.places: set[str] = set()
         self.words: dict[str, str] = {}
 
-    def run(self, all_made: list[environments.Made], envguard: compare.Envguard) -> None:
-        """Ask upstream and envguard about each environment."""
+    def run(self, number: int, envguard: compare.Envguard, *, enough: bool) -> None:
+        """Ask upstream and envguard about some environments; `enough`: and more, until each gate has fired enough."""
         path = json.dumps([str(HERE), *_libraries()])
         code = f"import sys; sys.path[:0] = {path}; import upstream; upstream.main()"
         command = [sys.executable, "-S", "-I", "-c", code, self.host, self._wheel]
         with subprocess.Popen(
             [*command, self._pool], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as child:
-            for place, one in enumerate(all_made):
-                self._compare(one, self._answers(child, one, cold=place % COLD == 0), envguard)
+            self._compare_all(child, made(self.host, self.release, number), envguard)
+            for again in range(MOST_AGAIN if enough else 0):
+                aims = {self.places_of[gate].most_common(1)[0][0] for gate in self.seldom()}
+                for place in sorted(aims):
+                    drawn = more(self.host, self.release, place, LEAST, f" again {again}")
+                    self._compare_all(child, [(place, one) for one in drawn], envguard)
             assert child.stdin is not None
             child.stdin.close()
+
+    def seldom(self) -> list[str]:
+        """The gates that fired in fewer environments than they have to."""
+        return [gate for gate, number in self.fired.items() if number < LEAST]
+
+    def _compare_all(self, child: Any, drawn: list[tuple[int, environments.Made]], envguard: compare.Envguard) -> None:
+        for place, one in drawn:
+            before = self.fired.copy()
+            answers = self._answers(child, one, cold=self.environments % COLD == 0)
+            self._compare(one, answers, envguard)
+            for gate in self.fired - before:
+                self.places_of.setdefault(gate, Counter())[place] += 1
 
     def _answers(self, child: Any, one: environments.Made, *, cold: bool) -> list[list[Any]]:
         ways: list[dict[str, bool]] = [{}]
@@ -207,11 +239,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--host", choices=list(HOSTS), action="append")
     parser.add_argument("--release", action="append")
-    parser.add_argument("--environments", type=int, default=28_500, help="of each host, over all its releases")
+    parser.add_argument("--environments", type=int, default=WHOLE, help="of each host, over all its releases")
     parser.add_argument("--slice", action="store_true", help="only some releases, as CI does")
     parser.add_argument("--verbose", action="store_true", help="every gate, not only those seen too seldom")
     arguments = parser.parse_args()
-    whole = arguments.environments >= 28_500 or bool(arguments.release)
+    whole = arguments.environments >= WHOLE or bool(arguments.release)
     start, failed, whole_run = time.perf_counter(), False, Total()
     envguard = compare.Envguard(read_folder(rules_folder()))
     with tempfile.TemporaryDirectory() as pool:
@@ -220,7 +252,7 @@ def main() -> int:
             releases = [each for each in HOSTS[host] if each in wanted]
             for release in releases:
                 one = Release(host, release, pool)
-                one.run(made(host, release, -(-arguments.environments // len(releases))), envguard)
+                one.run(-(-arguments.environments // len(releases)), envguard, enough=whole)
                 failed |= report(one, arguments.verbose, whole)
                 whole_run.add(one)
     print(f"\n{whole_run.text()}\n{time.perf_counter() - start:.0f} s")
