@@ -12,13 +12,9 @@ from envguard.versions import key
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from typing import Any, TypeAlias
-
-    # (system, machine) -> file -> its facts; see rules/README.md
-    Platforms: TypeAlias = Mapping[tuple[str, str], Mapping[str, "Library"]]
+    from typing import Any
 
 SUFFIXES = {"Linux": ".so", "Windows": ".dll", "Darwin": ".dylib"}
-MACHINES = {"AMD64": "x86_64", "ARM64": "arm64"}  # what Windows calls them
 _PREFIX = "libbitsandbytes_"
 
 
@@ -35,12 +31,62 @@ class Library(Frozen):
 
 
 class Released(Frozen):
-    """What a release on the package index carries, and what it asks of Python and torch."""
+    """What the wheels of a release carry, by (system, machine) and file, and what it asks of Python and torch."""
 
     version: str
     python: str
     requires: tuple[str, ...]
-    platforms: Platforms
+    platforms: Mapping[tuple[str, str], Mapping[str, Library]]
+
+
+class Wheels:
+    """The released wheels of a distribution, out of the table that a script writes; made as far as somebody asks."""
+
+    __slots__ = ("_kinds", "_made", "_releases")
+
+    def __init__(self, table: Mapping[str, Any]) -> None:
+        self._kinds = table.get("kinds", ())
+        self._releases: Mapping[str, Any] = table.get("releases", {})
+        self._made: dict[str, Released] = {}
+
+    def of(self, version: str) -> Released | None:
+        """What a release carries, None for one that the table does not have."""
+        if version not in self._releases:
+            return None
+        if version not in self._made:
+            self._made[version] = _released(version, self._releases[version], self._kinds)
+        return self._made[version]
+
+    def all(self) -> tuple[Released, ...]:
+        """Every release, oldest first."""
+        return tuple([released for version in self._releases if (released := self.of(version)) is not None])
+
+
+def _released(version: str, row: Mapping[str, Any], kinds: Any) -> Released:
+    """A release of the table: each name with the facts to which its number points."""
+    platforms = {}
+    for platform, named in row["platforms"].items():
+        system, _, machine = platform.partition(" ")
+        carried = {}
+        for stem, number in named.items():
+            file = f"{_PREFIX}{stem}{SUFFIXES[system]}"
+            carried[file] = _library(file, kinds[number]) if number >= 0 else Library(file, machine)
+        platforms[system, machine] = carried
+    return Released(version, row["python"], tuple(row["requires"]), platforms)
+
+
+def _library(file: str, kind: Mapping[str, Any]) -> Library:
+    get = kind.get
+    needs, archs = get("needs"), get("gpu_archs")
+    return Library(
+        file,
+        kind["machine"],
+        None if needs is None else tuple(needs),
+        get("glibc"),
+        get("glibcxx"),
+        get("cxxabi"),
+        None if archs is None else tuple(archs),
+    )
 
 
 class Era(Frozen):
@@ -102,7 +148,12 @@ class Choice(Frozen):
     error: str | None = None
 
 
-def eras_of(version: Any, files: Iterable[str], released: Iterable[Released]) -> tuple[Era, ...]:
+def plain_machine(machine: str) -> str:
+    """One name for machines that systems call by several."""
+    return {"AMD64": "x86_64", "ARM64": "aarch64", "arm64": "aarch64"}.get(machine, machine)
+
+
+def eras_of(version: Any, files: Iterable[str], wheels: Wheels | None) -> tuple[Era, ...]:
     """The ways of choosing that an installed bitsandbytes may have: one where its version is known.
 
     Where it is not, those of the releases that carry all these files; where none does, all of them.
@@ -116,10 +167,10 @@ def eras_of(version: Any, files: Iterable[str], released: Iterable[Released]) ->
     names = frozenset(files)
     found = [
         each.version
-        for each in released
-        if names and any(names <= carried.keys() for carried in each.platforms.values())
+        for each in (wheels.all() if wheels is not None and names else ())
+        if any(names <= carried.keys() for carried in each.platforms.values())
     ]
-    eras = tuple(dict.fromkeys([era for each in found for era in eras_of(each, (), ())]))
+    eras = tuple(dict.fromkeys([era for each in found for era in eras_of(each, (), None)]))
     return eras or ERAS
 
 

@@ -15,6 +15,7 @@ from envguard.rule import (
     ArchitectureNeed,
     DistributionNeed,
     DriverForCudaNeed,
+    NativeNeed,
     OwnerNeed,
     RequiredInTurnNeed,
     RequirementsNeed,
@@ -104,16 +105,20 @@ class Mender:
         rows = [found[0] for found in judged]
         constraints = self._constraints_of(rows)
         machine = self._machine(subject) if [1 for found in judged if found[3] and found[0].installs_torch] else None
+        carried = self._carried([found[0] for found in judged if found[3]], subject)
         outcomes: list[Outcome] = []
         for row, outcome, _, wants_fix in judged:
             if wants_fix:
-                fix = self._fix(row, machine, constraints, how)
+                fix = self._fix(row, machine, constraints, how, carried.get(row.rule.fix.carried or ""))
                 outcomes.append(replace(outcome, fix=Fix(fix.text, _written(fix.commands, python))))
             else:
                 outcomes.append(outcome)
         failing = [row for row, _, rank, _ in judged if rank == BLOCKED]
         packages = [row for row in failing if row.installs]
         if not packages or how.install is None:
+            return outcomes, None
+        packages = [row for row in packages if _is_package_fix(row, carried)]
+        if not packages:
             return outcomes, None
         attempt, left = self._attempt(subject, machine, looked, rows, packages)
         names = tuple([row.rule.id for row in left])
@@ -148,16 +153,57 @@ class Mender:
             self._constraints[asked] = known
         return known
 
-    def _fix(self, row: Row, machine: _Machine | None, constraints: _Constraints, how: Installer) -> Fix:
+    def _fix(
+        self,
+        row: Row,
+        machine: _Machine | None,
+        constraints: _Constraints,
+        how: Installer,
+        carried: tuple[Wanted, bool] | None,
+    ) -> Fix:
         """The fix of an unmet rule, with PYTHON for the interpreter."""
         rule = row.rule
         torch = None
         if machine is not None and row.installs_torch:
             own = row if rule.severity != "error" and isinstance(rule.need, DistributionNeed) else None
             torch = self._torch(machine, constraints, own)
-        asked = row, constraints, how, torch
+        asked = row, constraints, how, torch, carried
         known: Fix | None = self._remembered.get(asked)
-        return known or self._remember(asked, render(rule.fix, constraints.clauses, how, torch))
+        template = rule.fix
+        if carried is not None:
+            wanted, again = carried
+            away = (wanted.name,) if again else ()
+            template = replace(template, install=(*template.install, wanted), uninstall=(*template.uninstall, *away))
+        return known or self._remember(asked, render(template, constraints.clauses, how, torch))
+
+    def _carried(self, rows: Sequence[Row], subject: Subject) -> dict[str, tuple[Wanted, bool] | None]:
+        """For each distribution that a fix asks for by its compiled library, the releases that have one for here; and
+        whether the installed one has to go first, because the installer would be content with it.
+        """
+        names = dict.fromkeys([row.rule.fix.carried for row in rows if row.rule.fix.carried])
+        return {name: self._loading(name, subject) for name in names if name}
+
+    def _loading(self, name: str, subject: Subject) -> tuple[Wanted, bool] | None:
+        environment = subject.environment
+        from envguard.judge.native import facts_of, releases_that_load
+
+        facts = facts_of(subject, name)
+        asked = name, facts, environment.fact("python", "version"), subject.build
+        if asked not in self._remembered:
+            wheels = self._book.native(name)
+            torch = environment.version("torch")
+            fitting = () if facts is None else releases_that_load(facts, asked[2], torch, wheels)
+            fitting = tuple([each for each in fitting if satisfies(each, self._floor(name), "version")])
+            wanted = _run_of(fitting, self._book.releases(name), name)
+            there = environment.version(name)
+            fits = satisfies(there, wanted.clauses, "specifier") if wanted and isinstance(there, str) else None
+            self._remember(asked, None if wanted is None else (wanted, fits is not False))
+        known: tuple[Wanted, bool] | None = self._remembered[asked]
+        return known
+
+    def _floor(self, name: str) -> tuple[Clause, ...]:
+        """What the backend's own file asks of a distribution."""
+        return next((wanted.clauses for wanted in self._backend.install if wanted.name == name), ())
 
     def _machine(self, subject: Subject) -> _Machine:
         environment, device = subject.environment, subject.device
@@ -215,10 +261,11 @@ class Mender:
             if [True for row in packages if row.installs_torch]:
                 machine = machine or self._machine(subject)
                 torch = self._torch(machine, constraints, None)
-            asked = constraints, tuple(packages), torch
+            carried = self._carried(packages, subject)
+            asked = constraints, tuple(packages), torch, tuple(carried.items())
             attempt: _Attempt | None = self._remembered.get(asked)
             if attempt is None:
-                attempt = self._remember(asked, self._what(packages, constraints, torch))
+                attempt = self._remember(asked, self._what(packages, constraints, torch, carried))
             then, changed = apply(self._book, subject.environment, attempt)
             after = Subject(then, self._request)
             if self._course.groups:
@@ -227,16 +274,26 @@ class Mender:
                 again = self._course.look_at_each(after)
             judged = applied(again, _NOTHING_IGNORED)
             left = [row for row, _, rank, _ in judged if rank == BLOCKED]
-            more = [row for row in left if row.installs and row not in packages]
+            carried = self._carried([row for row in left if row not in packages], subject)
+            more = [row for row in left if row not in packages and _is_package_fix(row, carried)]
             if not more:
                 return attempt, left
             packages = packages + more
             rows = list(dict.fromkeys([*rows, *[found[0] for found in judged]]))
 
-    def _what(self, packages: list[Row], constraints: _Constraints, torch: TorchFix | None) -> _Attempt:
+    def _what(
+        self,
+        packages: list[Row],
+        constraints: _Constraints,
+        torch: TorchFix | None,
+        carried: Mapping[str, tuple[Wanted, bool] | None],
+    ) -> _Attempt:
         """What to install: each failing rule's own fix, and for a missing backend all that belongs to it."""
-        uninstall = tuple(dict.fromkeys([name for row in packages for name in row.rule.fix.uninstall]))
+        loading = [each for each in carried.values() if each is not None]
+        away = [name for row in packages for name in row.rule.fix.uninstall]
+        uninstall = tuple(dict.fromkeys([*away, *[wanted.name for wanted, again in loading if again]]))
         wanted = [each for row in packages for each in row.rule.fix.install]
+        wanted += [each for each, _ in loading]
         if any(row.rule.id == f"{self._backend.name}/installed" for row in packages):
             wanted += self._backend.install
         return _Attempt(self._book, merge(wanted, constraints.clauses), uninstall, torch)
@@ -250,6 +307,24 @@ class Mender:
             touched = [group for group, own in zip(groups, rows) if any(_can_change(row, changed) for row in own)]
             known = self._remember(changed, Looks(touched))
         return known
+
+
+def _is_package_fix(row: Row, carried: Mapping[str, Any]) -> bool:
+    """Whether installing can mend a rule: of a compiled library, only where some release carries it."""
+    fix = row.rule.fix
+    others = bool(fix.install or fix.uninstall or fix.torch)
+    return row.installs and (others or carried.get(fix.carried or "") is not None)
+
+
+def _run_of(fitting: Sequence[str], known: Sequence[str], name: str) -> Wanted | None:
+    """The newest unbroken run of fitting releases as a requirement; None where none fits."""
+    if not fitting:
+        return None
+    last = first = known.index(fitting[-1])
+    while first > 0 and known[first - 1] in fitting:
+        first -= 1
+    above = f",<{known[last + 1]}" if last + 1 < len(known) else ""
+    return parse_wanted(f"{name}>={known[first]}{above}")
 
 
 def _written(commands: tuple[str, ...], python: str) -> tuple[str, ...]:
@@ -266,6 +341,8 @@ def _can_change(row: Row, changed: frozenset[str]) -> bool:
         read = need.wanted.name
     elif isinstance(need, OwnerNeed):
         read = need.distribution
+    elif isinstance(need, NativeNeed):
+        return need.distribution in changed or "torch" in changed
     else:
         read = "torch" if isinstance(need, TorchBuildNeed | DriverForCudaNeed | ArchitectureNeed) else ""
     when = row.rule.when
@@ -289,6 +366,13 @@ def torch_fix(book: RuleBook, machine: _Machine, clauses: tuple[Clause, ...]) ->
         return TorchFix(f"Install {requirement}.", requirement)
     fitting = [build for build in book.torch_builds if fits(build, clauses, machine.driver_major, machine.capability)]
     if not fitting:
+        local = [build for build in book.local_builds if fits(build, clauses, machine.driver_major, machine.capability)]
+        if local:
+            build = local[-1]
+            text = (
+                f"The torch {build.release} build for CUDA {build.cuda} on PyTorch's own index has code for this GPU."
+            )
+            return TorchFix(text, f"torch=={build.release}", f"{_INDEX}/{build.local}", machine.has_torch)
         return TorchFix(
             "No released torch fits the driver, the GPU and the rules together: update the NVIDIA driver first."
         )
@@ -330,6 +414,12 @@ def apply(book: RuleBook, environment: Environment, attempt: _Attempt) -> tuple[
         if _install(book, listed, wanted, changed) and name == "torch":
             data["torch_build"] = _build_after(book, listed["torch"]["version"])
     data["distributions"] = listed
+    if "native_libraries" in data:  # a wheel that is installed anew brings its own
+        carried = data["native_libraries"]
+        data["native_libraries"] = {name: carried[name] for name in carried if name not in changed}
+    if "torch" in changed:  # its build brings the libraries of its CUDA
+        found = data.get("system_libraries") or {}
+        data["system_libraries"] = {name: path for name, path in found.items() if path is not None}
     data["import_owners"] = {**(data.get("import_owners") or {}), **attempt.owners}
     return Environment(data), frozenset(changed)
 

@@ -11,7 +11,7 @@ from envguard.judge import examine
 from envguard.judge.hardware import has_capability
 from envguard.judge.subject import Finding, current_cuda, device_kind, nothing, system_of, variable_of, version_of
 from envguard.model import VERDICTS, Fix, Outcome, Unreadable
-from envguard.rule import ArchitectureNeed, OwnerNeed
+from envguard.rule import ArchitectureNeed, NativeNeed, OwnerNeed
 from envguard.versions import satisfies
 
 TYPE_CHECKING = False
@@ -88,14 +88,15 @@ class Row:
 
     def __init__(self, rule: Rule, request: Request, book: RuleBook) -> None:
         self.rule = rule
-        builds = book.torch_builds if isinstance(rule.need, ArchitectureNeed) else ()
-        read, self._judge = examine(rule.need, request, builds)
+        builds = (*book.local_builds, *book.torch_builds) if isinstance(rule.need, ArchitectureNeed) else ()
+        released = book.native(rule.need.distribution) if isinstance(rule.need, NativeNeed) else None
+        read, self._judge = examine(rule.need, request, builds, released)
         self.after = rule.after
         self.for_all_schemes = rule.when.scheme is None and rule.when.not_scheme is None
         self.host = request.host if rule.origin == "host" else None
         self.readers: tuple[Reader, ...] = (read,) if self.host is None else (read, version_of(self.host))
         template = rule.fix
-        self.installs = bool(template.install or template.uninstall or template.torch)
+        self.installs = bool(template.install or template.uninstall or template.torch or template.carried)
         self.installs_torch = template.torch
         self._fix = None if self.installs or template.unset else Fix(template.text or "", ())
         self._memory = Memory()
@@ -147,7 +148,8 @@ class Row:
         finding = self._judge(facts[0])
         if finding is None:
             return None
-        return self._found(finding, self.rule.origin if self.host is None else _host_origin(self.host, facts[1]))
+        origin = finding.origin or (self.rule.origin if self.host is None else _host_origin(self.host, facts[1]))
+        return self._found(finding, origin)
 
     def _found(self, finding: Finding, origin: str) -> Found:
         rule = self.rule

@@ -17,7 +17,16 @@ if TYPE_CHECKING:
 
     Sections: TypeAlias = dict[str, list[tuple[int, int]]]  # name -> (offset, size) in the file
 
-_ELF = {3: "i386", 21: "ppc64le", 22: "s390x", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64", 258: "loongarch64"}
+_ELF = {
+    3: "i386",
+    21: "ppc64le",
+    22: "s390x",
+    40: "arm",
+    62: "x86_64",
+    183: "aarch64",
+    243: "riscv64",
+    258: "loongarch64",
+}
 _PE = {0x14C: "i386", 0x8664: "x86_64", 0xAA64: "aarch64"}
 _MACH = {7: "i386", 0x01000007: "x86_64", 0x0100000C: "aarch64"}
 _LOAD, _DYNAMIC = 1, 2  # kinds of program headers
@@ -76,7 +85,8 @@ def _elf(descriptor: int, start: bytes) -> Binary:
         elif kind == _DYNAMIC:
             dynamic = pread(descriptor, min(size, _TABLE), offset)
     tags: dict[int, int] = {}
-    needed, seen = [], 0
+    needed: list[int] = []
+    seen = 0
     for at in range(0, len(dynamic) - 15, 16):
         tag, value = number(dynamic, at, 8), number(dynamic, at + 8, 8)
         if tag == 0:
@@ -89,13 +99,8 @@ def _elf(descriptor: int, start: bytes) -> Binary:
         raise ValueError("it has no dynamic section")
     names = _Texts(descriptor, _place(loads, tags.get(_STRINGS, 0)), tags.get(_STRINGS_SIZE, 0))
     versions = _version_needs(descriptor, loads, tags, names) if _VERNEED in tags else ()
-    return Binary(
-        "ELF",
-        name,
-        tuple([names.at(each) for each in needed]),
-        *[names.at(tags[tag]) if tag in tags else None for tag in (_SONAME, _RPATH, _RUNPATH)],
-        versions,
-    )
+    soname, rpath, runpath = (names.at(tags[tag]) if tag in tags else None for tag in (_SONAME, _RPATH, _RUNPATH))
+    return Binary("ELF", name, tuple([names.at(each) for each in needed]), soname, rpath, runpath, versions)
 
 
 def _place(loads: list[tuple[int, int, int]], address: int) -> int:

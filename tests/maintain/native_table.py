@@ -52,11 +52,21 @@ def wheel(version: str, tag: str) -> Any:
 
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--no-deps", "--ignore-installed"]
     command += ["--ignore-requires-python", "--only-binary", ":all:", "--platform", tag, "--python-version", "3.11"]
-    command += ["--implementation", "py", "--target", tempfile.gettempdir(), "--report", "-", f"bitsandbytes=={version}"]
+    command += [
+        "--implementation",
+        "py",
+        "--target",
+        tempfile.gettempdir(),
+        "--report",
+        "-",
+        f"bitsandbytes=={version}",
+    ]
     asked = subprocess.run(command, capture_output=True, text=True, check=False)
     if asked.returncode:
         return None
-    return zipfile.ZipFile(LazyZipOverHTTP(json.loads(asked.stdout)["install"][0]["download_info"]["url"], PipSession()))
+    return zipfile.ZipFile(
+        LazyZipOverHTTP(json.loads(asked.stdout)["install"][0]["download_info"]["url"], PipSession())
+    )
 
 
 def read(path: str) -> dict[str, Any]:
@@ -118,7 +128,11 @@ def main() -> None:
         _, requires, python = parse_header(header)
         wanted = [line for line in requires if line.startswith("torch") and ";" not in line]
         rows += [f"\n[native.bitsandbytes.releases.{quoted(version)}]", f"python = {quoted((python or '').strip())}"]
-        rows += [f"requires = {listed(wanted)}", f"[native.bitsandbytes.releases.{quoted(version)}.platforms]", *platforms]
+        rows += [
+            f"requires = {listed(wanted)}",
+            f"[native.bitsandbytes.releases.{quoted(version)}.platforms]",
+            *platforms,
+        ]
         print(version, flush=True)
     checked = max(line for line in Path(rules_folder(), "releases.toml").read_text("utf-8").split() if line[:2] == "20")
     text = HEAD.format(checked=checked.rstrip(".")) + "\n[native.bitsandbytes]\nkinds = [\n"
