@@ -192,9 +192,10 @@ class Mender:
         if asked not in self._remembered:
             wheels = self._book.native(name)
             torch = environment.version("torch")
-            fitting = () if facts is None else releases_that_load(facts, asked[2], torch, wheels)
-            fitting = tuple([each for each in fitting if satisfies(each, self._floor(name), "version")])
-            wanted = _run_of(fitting, self._book.releases(name), name)
+            fitting = {} if facts is None else releases_that_load(facts, asked[2], torch, wheels)
+            floor = self._floor(name)
+            fitting = {each: fits and satisfies(each, floor, "version") for each, fits in fitting.items()}
+            wanted = _run_of(fitting, name)
             there = environment.version(name)
             fits = satisfies(there, wanted.clauses, "specifier") if wanted and isinstance(there, str) else None
             self._remember(asked, None if wanted is None else (wanted, fits is not False))
@@ -316,15 +317,28 @@ def _is_package_fix(row: Row, carried: Mapping[str, Any]) -> bool:
     return row.installs and (others or carried.get(fix.carried or "") is not None)
 
 
-def _run_of(fitting: Sequence[str], known: Sequence[str], name: str) -> Wanted | None:
-    """The newest unbroken run of fitting releases as a requirement; None where none fits."""
-    if not fitting:
+def _run_of(fitting: Mapping[str, bool | None], name: str) -> Wanted | None:
+    """The newest unbroken run of fitting releases as a requirement; None where none fits.
+
+    A release of which that is not known is taken for the nearest later one of its line, else the nearest earlier one.
+    """
+    known = list(fitting)
+    fits = [_as_in_its_line(place, known, fitting) for place in range(len(known))]
+    wanted = True if True in fits else None
+    if wanted not in fits:
         return None
-    last = first = known.index(fitting[-1])
-    while first > 0 and known[first - 1] in fitting:
+    first = last = len(fits) - 1 - fits[::-1].index(wanted)
+    while first > 0 and fits[first - 1] is wanted:
         first -= 1
     above = f",<{known[last + 1]}" if last + 1 < len(known) else ""
     return parse_wanted(f"{name}>={known[first]}{above}")
+
+
+def _as_in_its_line(place: int, known: Sequence[str], fitting: Mapping[str, bool | None]) -> bool | None:
+    line = known[place].rpartition(".")[0]
+    later, earlier = known[place:], known[:place][::-1]
+    same = [fitting[each] for each in (*later, *earlier) if each.rpartition(".")[0] == line]
+    return next((each for each in same if each is not None), None)
 
 
 def _written(commands: tuple[str, ...], python: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Needs about compiled libraries: is the one that would really be loaded there, for this machine, and does it load?
+"""Needs about compiled libraries: the one that would really be loaded is there, for this machine, and loads.
 
 Of bitsandbytes that is one library, chosen by the torch build (`libraries.py`); of torchao all of its `_C*.so`. What
 the installed files say comes first; where they were not observed, what the released wheel of that version carries.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from envguard.frozen import Frozen, replace
 from envguard.judge.subject import Finding, SeenDevice, Subject, text_of, undecided
 from envguard.libraries import SUFFIXES, Build, Choice, Library, carried_text, choose, eras_of, plain_machine
-from envguard.model import Request, Unreadable
+from envguard.model import NOT_OBSERVED, Request, Unreadable
 from envguard.versions import key, parse_clauses, parse_wanted, satisfies
 
 TYPE_CHECKING = False
@@ -34,6 +34,9 @@ _OF_TORCH = {
     "13": ("libcudart.so.13", "libcublas.so.13", "libcublasLt.so.13", "libcusparse.so.12"),
 }
 _TORCHS = ("libc10", "libtorch", "libshm")
+# What GCC 8 brought, with which every distribution of this glibc came.
+_GLIBC = key("2.28") or ()
+_RECENT = {"GLIBCXX": key("3.4.25") or (), "CXXABI": key("1.3.11") or ()}
 _UNSEEN = Unreadable("the compiled libraries were not observed")
 
 
@@ -82,7 +85,8 @@ def _facts(subject: Subject, distribution: str) -> Any:
     cuda, rocm = (fact("environment_variables", name) for name in ("BNB_CUDA_VERSION", "BNB_ROCM_VERSION"))
     return Facts(
         version,
-        not (isinstance(entry, dict) and entry.get("editable")),
+        # an editable checkout is no wheel, and conda's packages carry other libraries
+        not (isinstance(entry, dict) and (entry.get("editable") or entry.get("installer") == "conda")),
         tuple(map(_library, listed)) if isinstance(listed, list) else listed,
         fact("host", "system"),
         fact("host", "machine"),
@@ -223,10 +227,12 @@ def _completed(seen: Library, known: Library) -> Library:
 
 
 def _wheel(release: Released | None, system: Any, machine: Any) -> Mapping[str, Library] | None:
-    """What the wheel of a release for a machine carries; {} where there is no such wheel, None where it is not known."""
+    """What the wheel of a release for a machine carries; None where it is not known, or where there is no such wheel:
+    what is installed then came from elsewhere.
+    """
     if release is None or not isinstance(system, str) or not isinstance(machine, str):
         return None
-    return release.platforms.get((system, plain_machine(machine)), {})
+    return release.platforms.get((system, plain_machine(machine)))
 
 
 def judge_library(need: NativeNeed, facts: Facts, wheels: Wheels | None) -> Finding | None:
@@ -275,7 +281,7 @@ def _library_there(facts: Facts, chosen: Selection) -> Finding | None:
         override = facts.cuda_override
         if override:
             needed = f"libbitsandbytes_cuda{override}, which BNB_CUDA_VERSION={override} asks for"
-        return _none_at_all(chosen, needed, release) or undecided(needed, facts.build[1])
+        return _none_at_all(chosen, needed, release) or undecided(needed, _unknown_build(facts))
     kind, version = chosen.kind, chosen.build.version
     found = [choice for choice in chosen.choices if choice.file]
     missing = [choice for choice in chosen.choices if not choice.file]
@@ -323,10 +329,7 @@ def _none_at_all(chosen: Selection, needed: str, release: str) -> Finding | None
         return None
     if chosen.libraries:
         return Finding("unmet", needed, f"{release} holds {', '.join(sorted(chosen.libraries))} alone, no GPU code")
-    what = (
-        "is for another system or machine" if chosen.origin == "windows" else "is a source checkout or an empty build"
-    )
-    return Finding("unmet", needed, f"no compiled library at all: {release} {what}")
+    return Finding("unmet", needed, f"no compiled library at all: {release} is a source checkout or an empty build")
 
 
 def _override(chosen: Selection) -> str | None:
@@ -397,6 +400,12 @@ def _some(files: Sequence[Library]) -> str:
     return files[0].file if len(files) == 1 else f"{len(files)} libraries"
 
 
+def _unknown_build(facts: Facts) -> Unreadable:
+    """Why the kind of torch's build is not known."""
+    kind = _kind(facts)
+    return kind if isinstance(kind, Unreadable) else NOT_OBSERVED
+
+
 def _chosen_library(chosen: Selection) -> Library | None:
     return None if chosen.file is None else chosen.libraries[chosen.file]
 
@@ -404,7 +413,7 @@ def _chosen_library(chosen: Selection) -> Library | None:
 def _links(facts: Facts, chosen: Selection) -> Finding | None:
     library = _chosen_library(chosen)
     if library is None:
-        return None if chosen.choices else undecided(_NEEDED["links"], facts.build[1])
+        return None if chosen.choices else undecided(_NEEDED["links"], _unknown_build(facts))
     return _linked(library, facts)
 
 
@@ -429,18 +438,19 @@ def missing_of(needs: Sequence[str], facts: Facts) -> tuple[list[str], list[str]
     missing, unknown = [], []
     for name in needs:
         there = found.get(name)
+        if there is None and name.lower().endswith(".dll"):
+            continue  # what Windows has of its own, and what torch brings, is not listed
         if there is False:
             missing.append(name)
         elif there is None and not name.startswith((*_ALWAYS, *_TORCHS)) and name not in torch:
-            if not name.lower().endswith(".dll"):  # what Windows has of its own, and what torch adds, is not listed
-                unknown.append(name)
+            unknown.append(name)
     return missing, unknown
 
 
 def _libc(facts: Facts, chosen: Selection) -> Finding | None:
     library = _chosen_library(chosen)
     if library is None:
-        return None if chosen.choices else undecided(_NEEDED["libc"], facts.build[1])
+        return None if chosen.choices else undecided(_NEEDED["libc"], _unknown_build(facts))
     return _versions(library, facts)
 
 
@@ -454,6 +464,7 @@ def _versions(library: Library, facts: Facts) -> Finding | None:
     libc = facts.libc
     musl = isinstance(libc, str) and not libc.startswith("glibc ")
     here: Any = libc.partition(" ")[2] if isinstance(libc, str) else libc
+    recent = isinstance(here, str) and not musl and (key(here) or ()) >= _GLIBC
     wants = [
         ("GLIBC", library.glibc, here, f"{libc}" if isinstance(libc, str) else ""),
         ("GLIBCXX", library.glibcxx, facts.libstdcxx, f"libstdc++ with GLIBCXX_{text_of(facts.libstdcxx)}"),
@@ -465,10 +476,10 @@ def _versions(library: Library, facts: Facts) -> Finding | None:
             continue
         needed = f"{name}_{wanted} for {library.file}"
         if isinstance(there, Unreadable):
-            unknown.append(there)
+            if not (recent and name in _RECENT and (key(wanted) or ()) <= _RECENT[name]):
+                unknown.append(there)
         elif there is None:
-            if name == "GLIBC":
-                return Finding("unmet", needed, "no glibc")
+            return Finding("unmet", needed, "no glibc" if name == "GLIBC" else "no libstdc++.so.6")
         elif name == "GLIBC" and musl:
             return Finding("unmet", needed, f"{libc}, not glibc")
         elif (key(there) or ()) < (key(wanted) or ()):
@@ -484,7 +495,7 @@ def _architectures(facts: Facts, chosen: Selection) -> Finding | None:
         return _targets(facts, chosen)
     library = _chosen_library(chosen)
     if library is None:
-        return None if chosen.choices else undecided(_NEEDED["architectures"], facts.build[1])
+        return None if chosen.choices else undecided(_NEEDED["architectures"], _unknown_build(facts))
     devices = facts.devices
     needed = f"code for the GPU in {library.file}"
     if isinstance(devices, Unreadable):
@@ -530,7 +541,7 @@ _ASPECTS = {
 
 def _extensions(aspect: str, facts: Any) -> Finding | None:
     """The same questions about torch extensions, all of which are loaded: the first that does not load is told."""
-    if facts is None or facts.loaded is False or not type(facts.libraries) is tuple:
+    if facts is None or facts.loaded is False or type(facts.libraries) is not tuple:
         return None  # which kernels are skipped, and that some were not observed, is another rule's to say
     cuda = facts.build[1] if type(facts.build) is tuple else None
     libraries = [each for each in facts.libraries if each.file.endswith((".so", ".pyd"))]
@@ -547,23 +558,24 @@ def _extensions(aspect: str, facts: Any) -> Finding | None:
     return next((each for each in said if each.status == "unmet"), said[0] if said else None)
 
 
-def releases_that_load(facts: Facts, python: Any, torch: Any, wheels: Wheels | None) -> tuple[str, ...]:
-    """The released versions whose wheel has what this machine and torch build need, oldest first.
+def releases_that_load(facts: Facts, python: Any, torch: Any, wheels: Wheels | None) -> dict[str, bool | None]:
+    """Whether the wheel of each release has what this machine and torch build need, oldest first; None where of its
+    library no more than the name is known.
 
-    What was not observed is no hindrance; an override is left out of account.
+    What was not observed of the machine is no hindrance; an override is left out of account.
     """
     plain = replace(facts, cuda_override=None, rocm_override=None, libraries=_UNSEEN, released=True)
     if not isinstance(plain.system, str):
         plain = replace(plain, system="Linux")
     if not isinstance(plain.machine, str):
         plain = replace(plain, machine="x86_64")
-    return tuple([each.version for each in (wheels.all() if wheels else ()) if _loads(each, plain, python, torch)])
+    return {each.version: _loads(each, plain, python, torch) for each in (wheels.all() if wheels else ())}
 
 
-def _loads(release: Released, facts: Facts, python: Any, torch: Any) -> bool:
-    if isinstance(python, str) and release.python:
-        if satisfies(python, parse_clauses(release.python), "specifier") is False:
-            return False
+def _loads(release: Released, facts: Facts, python: Any, torch: Any) -> bool | None:
+    clauses = parse_clauses(release.python) if release.python else ()
+    if isinstance(python, str) and satisfies(python, clauses, "specifier") is False:
+        return False
     if isinstance(torch, str):
         for text in release.requires:
             wanted = parse_wanted(text.replace("(", "").replace(")", ""))
@@ -584,4 +596,6 @@ def _loads(release: Released, facts: Facts, python: Any, torch: Any) -> bool:
     asked = replace(facts, version=release.version)
     chosen = Selection(kind, None, (Choice(file, file),), carried, "windows")
     findings = (_versions(library, asked), _architectures(asked, chosen), _linked(library, asked))
-    return not any(finding is not None and finding.status == "unmet" for finding in findings)
+    if any(finding is not None and finding.status == "unmet" for finding in findings):
+        return False
+    return None if library.needs is None else True

@@ -29,7 +29,7 @@ NAMES = {
 
 
 class Finding(Frozen):
-    """What the facts say about one need. `kind`, `severity` and `origin` stand in for the rule's own where they are given."""
+    """What the facts say about one need. `kind`, `severity` and `origin`, where given, stand in for the rule's own."""
 
     status: Status
     needed: str

@@ -64,6 +64,8 @@ def describe(path: str) -> Binary:
 
 
 def _elf(descriptor: int, start: bytes) -> Binary:
+    if len(start) < 64:
+        raise ValueError("it is cut off")
     order = "<" if start[5:6] != b"\2" else ">"
     machine = int.from_bytes(start[18:20], "little" if order == "<" else "big")
     name = _ELF.get(machine, f"ELF machine {machine}")
@@ -112,7 +114,7 @@ def _place(loads: list[tuple[int, int, int]], address: int) -> int:
 
 
 class _Texts:
-    """The table of names, of which the first part is read at once: the names of a library's needs stand there or not."""
+    """The table of names, of which the first part is read at once: mostly the names that are wanted stand in it."""
 
     def __init__(self, descriptor: int, offset: int, size: int) -> None:
         self._descriptor, self._offset, self._size = descriptor, offset, size

@@ -39,14 +39,14 @@ PLATFORMS = {
 FIRST = "0.43.0"
 SUFFIXES = (".so", ".dll", ".dylib")
 HEAD = """\
-# Which compiled libraries the released bitsandbytes wheels carry. Written by tests/maintain/native_table.py: do not edit.
-# Checked {checked}. A name such as cuda126 is libbitsandbytes_cuda126 with the suffix of the system; the number counts in
-# `kinds`, -1: nothing but the name is known.
+# Which compiled libraries the released bitsandbytes wheels carry. Made by tests/maintain/native_table.py, not by hand.
+# Checked {checked}. A name such as cuda126 is libbitsandbytes_cuda126 with the suffix of the system; its number counts
+# in `kinds`, -1: nothing but the name is known.
 """
 
 
 def wheel(version: str, tag: str) -> Any:
-    """The wheel of a release for a platform as an open zip archive, of which pip fetches what is read; None: no such."""
+    """The wheel of a release for a platform, opened: pip fetches of it what is read. None where there is no such."""
     from pip._internal.network.lazy_wheel import LazyZipOverHTTP
     from pip._internal.network.session import PipSession
 
