@@ -257,12 +257,16 @@ def judge_library(need: NativeNeed, facts: Facts, wheels: Wheels | None) -> Find
 
 
 def chosen_of(environment: Environment) -> frozenset[str]:
-    """The names of the libraries that bitsandbytes may load for a GPU, of those that are there."""
+    """The names of the libraries that bitsandbytes may load for a GPU, of those that are there.
+
+    All where there is a GPU and none is for it: then it matters what they are.
+    """
     facts = facts_of(Subject(environment, Request(BITSANDBYTES)), BITSANDBYTES)
     chosen = None if facts is None else selection(facts, None)
     if not isinstance(chosen, Selection):
         return frozenset()
-    return frozenset([choice.file for choice in chosen.choices if choice.file is not None])
+    found = frozenset([choice.file for choice in chosen.choices if choice.file is not None])
+    return found or frozenset(chosen.libraries)
 
 
 _NEEDED = {
@@ -371,33 +375,34 @@ def _override_there(facts: Facts, chosen: Selection) -> Finding | None:
 
 
 def _machine(facts: Facts, chosen: Selection | Unreadable | None) -> Finding | None:
+    if chosen is None:
+        return None
     if not isinstance(facts.machine, str):
-        return None if chosen is None else undecided("compiled libraries for this machine", facts.machine)
-    here = plain_machine(facts.machine)
-    needed = f"compiled libraries for {here}"
-    if isinstance(chosen, Selection):
-        files, origin = list(chosen.libraries.values()), chosen.origin
-        if chosen.file is not None:
-            files = [chosen.libraries[chosen.file]]
-            needed = f"{chosen.file} for {here}"
-    elif type(facts.libraries) is tuple:
-        files, origin = list(facts.libraries), "files"
-    else:
-        return undecided(needed, chosen) if isinstance(chosen, Unreadable) else None
+        return undecided("compiled libraries for this machine", facts.machine)
+    needed = f"compiled libraries for {plain_machine(facts.machine)}"
+    if isinstance(chosen, Unreadable):
+        return undecided(needed, chosen)
+    if chosen.file is not None:
+        return _made_for([chosen.libraries[chosen.file]], facts.machine, chosen.origin)
+    return _made_for(list(chosen.libraries.values()), facts.machine, chosen.origin)
+
+
+def _made_for(files: Sequence[Library], machine: str, origin: str) -> Finding | None:
+    """Libraries of which one is loaded: they are for this machine, or none of them is."""
+    here = plain_machine(machine)
+    needed = f"{_some(files, 'compiled libraries')} for {here}"
     known = [library for library in files if library.machine is not None]
     wrong = [library for library in known if here not in str(library.machine).split(" and ")]
     if wrong and len(wrong) == len(files):
         made = sorted({str(library.machine) for library in wrong})
         return Finding("unmet", needed, f"{_some(wrong)} built for {' and '.join(made)}", None, None, origin)
     if len(known) < len(files):
-        if chosen is None:
-            return None
         return undecided(needed, Unreadable("for which machine they were built was not observed"))
     return Finding("met", needed, f"{_some(files)} for {here}", None, None, origin) if files else None
 
 
-def _some(files: Sequence[Library]) -> str:
-    return files[0].file if len(files) == 1 else f"{len(files)} libraries"
+def _some(files: Sequence[Library], many: str = "") -> str:
+    return files[0].file if len(files) == 1 else many or f"{len(files)} libraries"
 
 
 def _unknown_build(facts: Facts) -> Unreadable:
@@ -548,7 +553,7 @@ def _extensions(aspect: str, facts: Any) -> Finding | None:
     if not libraries or not isinstance(cuda, str):
         return None
     if aspect == "machine":
-        return _machine(facts, None)
+        return _made_for(libraries, facts.machine, "files") if isinstance(facts.machine, str) else None
     findings = [
         _linked(each, facts) if aspect == "links" else _versions(each, facts)
         for each in libraries

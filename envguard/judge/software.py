@@ -228,7 +228,7 @@ def native_of(name: str) -> Reader:
     """The reader of what decides about the compiled libraries of a distribution, one for all needs."""
 
     def read(subject: Subject) -> Any:
-        if subject.request.device_kind == "auto" and subject.device is None:
+        if subject.device is None:
             return None  # without a GPU there is nothing to load for one
         build = subject.build
         if name != "bitsandbytes" and (build is None or isinstance(build, Unreadable) or not isinstance(build[1], str)):

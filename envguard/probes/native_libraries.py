@@ -31,7 +31,16 @@ if TYPE_CHECKING:
 
 PREFIXES = {"bitsandbytes": "libbitsandbytes", "torchao": "_C"}
 _SUFFIXES = (".so", ".dll", ".dylib", ".pyd")
-_NOT_LOOKED_FOR = ("libc.so.", "libm.so.", "libpthread.so.", "libdl.so.", "librt.so.", "libgcc_s.so.", "ld-")
+_NOT_LOOKED_FOR = (
+    "libc.so.",
+    "libm.so.",
+    "libstdc++.so.",
+    "libpthread.so.",
+    "libdl.so.",
+    "librt.so.",
+    "libgcc_s.so.",
+    "ld-",
+)
 _ROOTS = ("libtorch_global_deps.so", "libtorch_cuda.so", "libtorch_hip.so", "libtorch_xpu.so", "libtorch_python.so")
 _MOST_LIBRARIES = 64  # of torch's own that are looked into
 _BY_HAND_IF = b'"nvidia/cuda_runtime/lib/libcudart.so" not in'  # torch/__init__.py before it knew nvidia/cu13
@@ -146,7 +155,7 @@ def loaded_by_torch(torch: str, wanted: Iterable[str]) -> dict[str, str]:
             left.discard(name)
         places = [*_expanded(binary.rpath or binary.runpath, os.path.dirname(path)), lib]
         for need in binary.needs or ():
-            place = None if need.startswith((*_NOT_LOOKED_FOR, "libstdc++")) else _present(places, need)
+            place = None if need.startswith(_NOT_LOOKED_FOR) else _present(places, need)
             if place is not None and place not in seen:
                 seen.add(place)
                 if need in left:  # what has that name is loaded by it

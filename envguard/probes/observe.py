@@ -283,7 +283,7 @@ def _observe_native(record: _Record, wanted: Wanted, interpreter: Interpreter, f
     Without a GPU none is for one, and nothing is read, unless everything is to be known.
     """
     everything = wanted.distributions is None
-    if not everything and not record.data.get("accelerators"):
+    if not everything and record.data.get("accelerators") == []:
         return
     from envguard.probes.native_libraries import native_libraries
     from envguard.probes.torch_build import version_file
