@@ -13,6 +13,7 @@ from envguard.rule import (
     ArchitectureNeed,
     DistributionNeed,
     DriverForCudaNeed,
+    NativeNeed,
     OwnerNeed,
     RequiredInTurnNeed,
     RequirementsNeed,
@@ -279,6 +280,8 @@ def _needs_one_of(row: Row, changed: frozenset[str]) -> bool:
         return need.wanted.name in changed
     if isinstance(need, OwnerNeed):
         return need.distribution in changed
+    if isinstance(need, NativeNeed):
+        return need.distribution in changed or "torch" in changed
     return "torch" in changed and isinstance(need, TorchBuildNeed | DriverForCudaNeed | ArchitectureNeed)
 
 

@@ -5,6 +5,7 @@ Many machines share the words of a fix, so these are written once with a sign in
 
 from __future__ import annotations
 
+from envguard.carried import can_mend, loading, with_carried
 from envguard.cuda import driver_runs, parse_capability
 from envguard.fixes import PYTHON, TorchFix, fits, installer, merge, narrow, plan_commands, render
 from envguard.frozen import Frozen
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, TypeAlias
 
+    from envguard.carried import Carried
     from envguard.evaluate import Evaluator
     from envguard.fixes import Installer
     from envguard.judge.subject import Subject
@@ -82,6 +84,7 @@ class Mender:
         memories = Memories()
         self._constraints, self._fixes, self._attempts = memories.new(), memories.new(), memories.new()
         self._majors, self._fitting, self._torches = memories.new(), memories.new(), memories.new()
+        self._loading = memories.new()
 
     def mend(
         self, subject: Subject, looked: Sequence[Found | None], values: list[Any], judged: Sequence[Found]
@@ -91,12 +94,13 @@ class Mender:
         rows = [found[0] for found in judged]
         constraints = self._constraints_of(rows)
         machine = self._machine(subject) if [1 for found in judged if found[3] and found[0].installs_torch] else None
+        carried = self._carried([found[0] for found in judged if found[3]], subject)
         outcomes = [found[1] for found in judged]
         for place in [place for place, found in enumerate(judged) if found[3]]:
-            fix = self._fix(rows[place], machine, constraints, how)
+            fix = self._fix(rows[place], machine, constraints, how, carried)
             outcomes[place] = with_fix(outcomes[place], Fix(fix.text, _written(fix.commands, python)))
         failing = [found[0] for found in judged if found[2] == BLOCKED]
-        packages = [row for row in failing if row.installs]
+        packages = [row for row in failing if can_mend(row, carried)]
         if not packages or how.install is None:
             return outcomes, None
         attempt, left = self._attempt(subject, machine, looked, values, rows, packages)
@@ -122,16 +126,31 @@ class Mender:
             known = self._constraints.keep(asked, clauses)
         return known
 
-    def _fix(self, row: Row, machine: _Machine | None, constraints: Constraints, how: Installer) -> Fix:
+    def _fix(
+        self,
+        row: Row,
+        machine: _Machine | None,
+        constraints: Constraints,
+        how: Installer,
+        carried: Mapping[str, Carried | None],
+    ) -> Fix:
         """The fix of an unmet rule, with PYTHON for the interpreter."""
         rule = row.rule
         torch = None
         if machine is not None and row.installs_torch:
             own = rule.need.wanted.clauses if row.advises else ()  # type: ignore[union-attr]
             torch = self._torch(machine, (*constraints.get("torch", ()), *own))
-        asked = row, how, torch, *map(constraints.get, row.wants)
+        own_library = carried.get(rule.fix.carried or "")
+        names = (*row.wants, own_library.wanted.name) if own_library else row.wants
+        asked = row, how, torch, own_library, *map(constraints.get, names)
         known: Fix | None = self._fixes.get(asked)
-        return known or self._fixes.keep(asked, render(rule.fix, constraints, how, torch))
+        template = with_carried(rule.fix, own_library)
+        return known or self._fixes.keep(asked, render(template, constraints, how, torch))
+
+    def _carried(self, rows: Sequence[Row], subject: Subject) -> dict[str, Carried | None]:
+        """For each distribution that a fix asks for by its compiled library, the releases that have one for here."""
+        names = [row.rule.fix.carried for row in rows if row.rule.fix.carried]
+        return {name: loading(self._book, self._backend, name, subject, self._loading) for name in names}
 
     def _machine(self, subject: Subject) -> _Machine:
         environment, device = subject.environment, subject.device
@@ -188,7 +207,8 @@ class Mender:
             if [True for row in packages if row.installs_torch]:
                 machine = machine or self._machine(subject)
                 torch = self._torch(machine, constraints.get("torch", ()))
-            attempt = self._what(packages, constraints, torch)
+            carried = self._carried(packages, subject)
+            attempt = self._what(packages, constraints, torch, carried)
             then, changed = apply(self._book, subject.environment, attempt)
             after = subject.after(then)
             again: Sequence[Found | None]
@@ -198,21 +218,30 @@ class Mender:
                 again = looks.part(changed).look(looked, values, after)
             judged = applied(again, _NOTHING_IGNORED)
             left = [found[0] for found in judged if found[2] == BLOCKED]
-            more = [row for row in left if row.installs and row not in packages]
+            left_alone = [row for row in left if row not in packages]
+            carried = self._carried(left_alone, subject)
+            more = [row for row in left_alone if can_mend(row, carried)]
             if not more:
                 return attempt, left
             packages = packages + more
             rows = list(dict.fromkeys([*rows, *[found[0] for found in judged]]))
 
-    def _what(self, packages: list[Row], constraints: Constraints, torch: TorchFix | None) -> _Attempt:
+    def _what(
+        self,
+        packages: list[Row],
+        constraints: Constraints,
+        torch: TorchFix | None,
+        carried: Mapping[str, Carried | None],
+    ) -> _Attempt:
         """What to install: each failing rule's own fix, and for a missing backend all that belongs to it."""
-        wanted = [each for row in packages for each in row.rule.fix.install]
+        fixes = [with_carried(row.rule.fix, carried.get(row.rule.fix.carried or "")) for row in packages]
+        wanted = [each for fix in fixes for each in fix.install]
         if f"{self._backend.name}/installed" in [row.rule.id for row in packages]:
             wanted += self._backend.install
-        asked = torch, *packages, *[constraints.get(each.name) for each in wanted]
+        asked = torch, *packages, *wanted, *[constraints.get(each.name) for each in wanted]
         known: _Attempt | None = self._attempts.get(asked)
         if known is None:
-            uninstall = tuple(dict.fromkeys([name for row in packages for name in row.rule.fix.uninstall]))
+            uninstall = tuple(dict.fromkeys([name for fix in fixes for name in fix.uninstall]))
             known = self._attempts.keep(asked, _Attempt(self._book, merge(wanted, constraints), uninstall, torch))
         return known
 
@@ -246,6 +275,13 @@ def torch_fix(
         requirement = f"torch{narrow(clauses)}"
         return TorchFix(f"Install {requirement}.", requirement)
     if not builds:
+        local = [build for build in book.local_builds if fits(build, clauses, machine.driver_major, machine.capability)]
+        if local:
+            build = local[-1]
+            text = (
+                f"The torch {build.release} build for CUDA {build.cuda} on PyTorch's own index has code for this GPU."
+            )
+            return TorchFix(text, f"torch=={build.release}", f"{_INDEX}/{build.local}", machine.has_torch)
         return TorchFix(
             "No released torch fits the driver, the GPU and the rules together: update the NVIDIA driver first."
         )
@@ -289,6 +325,12 @@ def apply(book: RuleBook, environment: Environment, attempt: _Attempt) -> tuple[
         if _install(book, listed, wanted, changed) and name == "torch":
             data["torch_build"] = _build_after(book, listed["torch"]["version"])
     data["distributions"] = listed
+    if "native_libraries" in data:  # a wheel that is installed anew brings its own
+        told = data["native_libraries"]
+        data["native_libraries"] = {name: told[name] for name in told if name not in changed}
+    if "torch" in changed:  # its build brings the libraries of its CUDA
+        found = data.get("system_libraries") or {}
+        data["system_libraries"] = {name: path for name, path in found.items() if path is not None}
     data["import_owners"] = {**(data.get("import_owners") or {}), **attempt.owners}
     return Environment(data), frozenset(changed)
 

@@ -15,7 +15,7 @@ from envguard.judge.subject import (
     version_of,
 )
 from envguard.model import VERDICTS, Fix, Outcome, Unreadable
-from envguard.rule import ArchitectureNeed, DistributionNeed
+from envguard.rule import ArchitectureNeed, DistributionNeed, NativeNeed
 from envguard.versions import satisfies
 
 TYPE_CHECKING = False
@@ -100,14 +100,15 @@ class Row:
 
     def __init__(self, rule: Rule, request: Request, book: RuleBook) -> None:
         self.rule = rule
-        builds = book.torch_builds if isinstance(rule.need, ArchitectureNeed) else ()
-        read, self._judge = examine(rule.need, request, builds)
+        builds = (*book.local_builds, *book.torch_builds) if isinstance(rule.need, ArchitectureNeed) else ()
+        released = book.native(rule.need.distribution) if isinstance(rule.need, NativeNeed) else None
+        read, self._judge = examine(rule.need, request, builds, released)
         self.after = rule.after
         self.for_all_schemes = rule.when.scheme is None and rule.when.not_scheme is None
         self.host = request.host if rule.origin == "host" else None
         self.readers: tuple[Reader, ...] = (read,) if self.host is None else (read, version_of(self.host))
         template = rule.fix
-        self.installs = bool(template.install or template.uninstall or template.torch)
+        self.installs = bool(template.install or template.uninstall or template.torch or template.carried)
         self.installs_torch = template.torch
         self.wants = tuple([wanted.name for wanted in template.install])
         bounds = isinstance(rule.need, DistributionNeed)
@@ -140,7 +141,8 @@ class Row:
         finding = self._judge(facts[0])
         if finding is None:
             return None
-        return self._found(finding, self.rule.origin if self.host is None else _host_origin(self.host, facts[1]))
+        origin = finding.origin or (self.rule.origin if self.host is None else _host_origin(self.host, facts[1]))
+        return self._found(finding, origin)
 
     def _found(self, finding: Finding, origin: str) -> Found:
         rule = self.rule

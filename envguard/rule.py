@@ -132,6 +132,16 @@ class ArchitectureNeed(Frozen):
     """The torch build carries code for the device."""
 
 
+class NativeNeed(Frozen):
+    """What has to hold of the compiled library that a backend would load; `aspect` is one of NATIVE_ASPECTS."""
+
+    distribution: str
+    aspect: str
+
+
+NATIVE_ASPECTS = ("library", "override", "machine", "links", "libc", "architectures")
+
+
 class PythonNeed(Frozen):
     """The Python version meets the clauses."""
 
@@ -186,6 +196,7 @@ if TYPE_CHECKING:
         | TorchBuildNeed
         | DriverForCudaNeed
         | ArchitectureNeed
+        | NativeNeed
         | PythonNeed
         | PythonBuildNeed
         | SystemNeed
@@ -195,13 +206,17 @@ if TYPE_CHECKING:
 
 
 class FixTemplate(Frozen):
-    """How to mend a rule, before the inspected interpreter is known."""
+    """How to mend a rule, before the inspected interpreter is known.
+
+    `carried` names the distribution of which a release is installed whose compiled library this machine loads.
+    """
 
     install: tuple[Wanted, ...] = ()
     uninstall: tuple[str, ...] = ()
     torch: bool = False
     unset: tuple[str, ...] = ()
     text: str | None = None
+    carried: str | None = None
 
 
 class Rule(Frozen):
@@ -235,8 +250,9 @@ class Backend(Frozen):
 
 
 class TorchBuild(Frozen):
-    """What the torch release on the package index was built for (Linux x86_64)."""
+    """What a torch release was built for: on PyPI for Linux x86_64, or (`local`, such as cu126) on PyTorch's index."""
 
     release: str
     cuda: str
     architectures: tuple[str, ...]
+    local: str = ""

@@ -16,6 +16,7 @@ from envguard.rule import (
     DriverNeed,
     FixTemplate,
     MemoryNeed,
+    NativeNeed,
     OwnerNeed,
     PythonBuildNeed,
     PythonNeed,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, TypeAlias
 
+    from envguard.libraries import Wheels
     from envguard.rule import Need
     from envguard.versions import Clause
 
@@ -69,6 +71,10 @@ class RuleBook:
         self._released: Mapping[str, Any] = released.get("releases", {})
         self.remembered: dict[Any, Any] = {}
         self._torch_tables: Mapping[str, Any] = released.get("torch-builds", {})
+        self._native_tables: Mapping[str, Any] = tables.get("native.toml", {}).get("native", {})
+        self._native: dict[str, Wheels] = {}
+        self._local_tables: Mapping[str, Any] = released.get("torch-index-builds", {})
+        self._local_builds: tuple[TorchBuild, ...] | None = None
         self._torch_builds: tuple[TorchBuild, ...] | None = None
         self._oldest_drivers: dict[int, str] | None = None
 
@@ -124,6 +130,14 @@ class RuleBook:
             self.remembered.clear()
         self.remembered[asked] = answer
 
+    def native(self, distribution: str) -> Wheels | None:
+        """What the released wheels of a distribution carry; None where there is no table of them."""
+        if distribution not in self._native and distribution in self._native_tables:
+            from envguard.libraries import Wheels  # here: few checks need it
+
+            self._native[distribution] = Wheels(self._native_tables[distribution])
+        return self._native.get(distribution)
+
     @property
     def torch_builds(self) -> tuple[TorchBuild, ...]:
         """What each torch release on the package index was built for, oldest first."""
@@ -134,6 +148,17 @@ class RuleBook:
             ]
             self._torch_builds = tuple(sorted(builds, key=lambda build: key(build.release) or ()))
         return self._torch_builds
+
+    @property
+    def local_builds(self) -> tuple[TorchBuild, ...]:
+        """What torch releases on PyTorch's own index were built for, where that is not as on PyPI; oldest first."""
+        if self._local_builds is None:
+            builds = []
+            for version, build in self._local_tables.items():
+                release, _, local = version.partition("+")
+                builds.append(TorchBuild(release, build["cuda"], tuple(build["architectures"]), local))
+            self._local_builds = tuple(sorted(builds, key=lambda build: key(build.release) or ()))
+        return self._local_builds
 
     @property
     def oldest_drivers(self) -> Mapping[int, str]:
@@ -273,6 +298,9 @@ def make_need(row: Row, backends: Mapping[str, Backend]) -> Need:
             return DriverForCudaNeed(tuple(sorted((int(major), driver) for major, driver in value.items())))
         case "architecture":
             return ArchitectureNeed()
+        case "native":
+            ((backend, aspect),) = value.items()
+            return NativeNeed(backends[backend].distribution, aspect)
         case "python":
             return PythonNeed(parse_clauses(value), value)
         case "python_build":
@@ -296,6 +324,7 @@ def make_fix(fix: Row) -> FixTemplate:
         "torch" in fix,
         tuple(fix.get("unset", ())),
         fix.get("text"),
+        fix.get("carried"),
     )
 
 

@@ -12,7 +12,7 @@ import sys
 
 from envguard.errors import BadRules
 from envguard.model import OPERATIONS, WEIGHTS
-from envguard.rule import SchemeNeed
+from envguard.rule import NATIVE_ASPECTS, SchemeNeed
 from envguard.rulebook import RuleBook
 from envguard.versions import key, parse_clauses, parse_wanted
 
@@ -33,7 +33,7 @@ else:
 
 SEVERITIES = ("error", "warning", "info")
 KINDS = ("absent", "version", "hardware", "platform", "broken", "configuration", "advisory")
-ORIGINS = ("baseline", "host", "metadata", "files", "table")
+ORIGINS = ("baseline", "host", "metadata", "files", "windows", "table")
 DEVICES = ("auto", "cuda", "rocm", "xpu", "mps", "cpu")
 ACCELERATORS = ("cuda", "rocm", "xpu", "mps")
 WHEN_HOSTS = ("diffusers", "transformers", "none")
@@ -99,13 +99,14 @@ def check_tables(tables: Mapping[str, Table]) -> None:
     """Refuse tables that do not hold to the format, each alone and all together. Raises BadRules."""
     backends: set[str] = set()
     for file, table in tables.items():
-        _only(file, table, set(), {"backend", "rule", "releases", "torch-builds"})
+        _only(file, table, set(), {"backend", "rule", "releases", "torch-builds", "torch-index-builds", "native"})
         if "backend" in table:
             _check_backend(f"{file}: backend", table["backend"])
             if table["backend"]["name"] in backends:
                 raise BadRules(f"{file}: backend.name: expected a name of its own, {table['backend']['name']} is taken")
             backends.add(table["backend"]["name"])
         _check_releases(file, table)
+        _check_native(file, table)
     for file, table in tables.items():
         rows = table.get("rule", [])
         if not isinstance(rows, list):
@@ -137,14 +138,40 @@ def _check_releases(file: str, table: Table) -> None:
         keys = [key(version) or () for version in versions]
         if keys != sorted(keys):
             raise BadRules(f"{file}: {where}: expected versions in order, oldest first")
-    for version, build in _table(file, "torch-builds", table).items():
-        where = f"{file}: torch-builds.{_shown(version)}"
-        if not _is_version(version):
+    for name in ("torch-builds", "torch-index-builds"):
+        _check_builds(file, name, _table(file, name, table))
+
+
+def _check_builds(file: str, name: str, builds: Table) -> None:
+    for version, build in builds.items():
+        where = f"{file}: {name}.{_shown(version)}"
+        if not _is_version(version) or ("+" in version) != (name == "torch-index-builds"):
             raise BadRules(f"{where}: expected a table for each PEP 440 version")
         _only(where, build, {"cuda", "architectures"}, set())
         if not _is_capability(build["cuda"]):
             raise BadRules(f"{where}: cuda: expected a CUDA version such as 13.0, found {build['cuda']!r}")
         _list_of(where, "architectures", build["architectures"], _is_text, "architectures such as sm_80")
+
+
+def _check_native(file: str, table: Table) -> None:
+    """The table that a script writes: its form, and that its numbers count in `kinds`."""
+    for name, native in _table(file, "native", table).items():
+        where = f"{file}: native.{_shown(name)}"
+        _only(where, native, {"kinds", "releases"}, set())
+        kinds, releases = native["kinds"], native["releases"]
+        if not isinstance(kinds, list) or not all(isinstance(kind, dict) and "machine" in kind for kind in kinds):
+            raise BadRules(f"{where}: kinds: expected tables with a machine")
+        for number, kind in enumerate(kinds):
+            _only(f"{where}: kinds {number}", kind, {"machine"}, {"needs", "glibc", "glibcxx", "cxxabi", "gpu_archs"})
+        for version, release in _table(where, "releases", native).items() if isinstance(releases, dict) else ():
+            here = f"{where}.releases.{_shown(version)}"
+            _only(here, release, {"python", "requires", "platforms"}, set())
+            _list_of(here, "requires", release["requires"], _is_wanted, "requirements", empty=True)
+            for platform, named in _table(here, "platforms", release).items():
+                if platform.partition(" ")[0] not in SYSTEMS or not isinstance(named, dict):
+                    raise BadRules(f"{here}: platforms.{_shown(platform)}: expected a system and a machine")
+                if not all(type(kind) is int and -1 <= kind < len(kinds) for kind in named.values()):
+                    raise BadRules(f"{here}: platforms.{_shown(platform)}: expected numbers of kinds, or -1")
 
 
 def _check_row(where: str, row: Any, backends: set[str]) -> None:
@@ -211,6 +238,8 @@ def _check_need(where: str, row: Table, backends: set[str]) -> None:
         raise BadRules(f"{where}: need.{name}: expected {expected}, found {value!r}")
     if name == "owner" and value not in backends:
         raise BadRules(f"{where}: need.owner: expected one of {', '.join(sorted(backends))}, found {value!r}")
+    if name == "native" and next(iter(value)) not in backends:
+        raise BadRules(f"{where}: need.native: expected one of {', '.join(sorted(backends))}, found {value!r}")
     has_version = name == "distribution" and bool(parse_wanted(value).clauses)
     for name, choices in (("fact", ("metadata", "version-file")), ("comparison", ("version", "specifier"))):
         if has_version:
@@ -224,9 +253,9 @@ def _check_need(where: str, row: Table, backends: set[str]) -> None:
 
 
 def _check_fix(where: str, fix: Any) -> None:
-    _only(f"{where}: fix", fix, set(), {"install", "uninstall", "torch", "unset", "text"})
+    _only(f"{where}: fix", fix, set(), {"install", "uninstall", "torch", "unset", "text", "carried"})
     if not fix:
-        raise BadRules(f"{where}: fix: expected at least one of install, uninstall, torch, unset, text")
+        raise BadRules(f"{where}: fix: expected at least one of install, uninstall, torch, unset, text, carried")
     if "install" in fix:
         _list_of(where, "fix.install", fix["install"], _is_wanted, "requirements such as torchao>=0.15.0")
     for name in ("uninstall", "unset"):
@@ -234,6 +263,8 @@ def _check_fix(where: str, fix: Any) -> None:
             _list_of(where, f"fix.{name}", fix[name], _is_text, "names")
     if "torch" in fix:
         _one_of(where, "fix.torch", fix["torch"], ("accelerator",))
+    if "carried" in fix:
+        _text(where, "fix.carried", fix["carried"])
     if "text" in fix:
         _text(where, "fix.text", fix["text"])
 
@@ -433,6 +464,10 @@ def _list_from(choices: tuple[str, ...]) -> Callable[[Any], bool]:
     return fits
 
 
+def _is_native(value: Any) -> bool:
+    return isinstance(value, dict) and len(value) == 1 and next(iter(value.values())) in NATIVE_ASPECTS
+
+
 def _exactly(*choices: str) -> Callable[[Any], bool]:
     return lambda value: value in choices
 
@@ -454,6 +489,7 @@ _NEEDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "torch_build": (_exactly("accelerator"), '"accelerator"'),
     "driver_for_cuda": (_is_drivers, "a table of CUDA major = oldest driver"),
     "architecture": (_exactly("device"), '"device"'),
+    "native": (_is_native, f"backend = one of {', '.join(NATIVE_ASPECTS)}"),
     "python": (_is_clauses, "versions such as >=3.10"),
     "python_build": (_exactly("gil"), '"gil"'),
     "system": (_list_from(SYSTEMS), f"systems of {', '.join(SYSTEMS)}"),

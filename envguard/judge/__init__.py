@@ -17,6 +17,7 @@ from envguard.rule import (
     DriverForCudaNeed,
     DriverNeed,
     MemoryNeed,
+    NativeNeed,
     OwnerNeed,
     PythonBuildNeed,
     PythonNeed,
@@ -37,12 +38,13 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from envguard.judge.subject import Judge, Reader
+    from envguard.libraries import Wheels
     from envguard.model import Request
     from envguard.rule import Need, TorchBuild
 
 
 def examine(  # noqa: RET503 - `_no_judge` never returns
-    need: Need, request: Request, builds: tuple[TorchBuild, ...]
+    need: Need, request: Request, builds: tuple[TorchBuild, ...], wheels: Wheels | None = None
 ) -> tuple[Reader, Judge]:
     """The reader of the facts that a need is about, and the judge of those facts."""
     match need:
@@ -79,6 +81,8 @@ def examine(  # noqa: RET503 - `_no_judge` never returns
             return hardware.driver_for_cuda(need)
         case ArchitectureNeed():
             return hardware.architecture(builds)
+        case NativeNeed():
+            return software.native(need, wheels)
         case PythonNeed():
             return software.python(need)
         case PythonBuildNeed():

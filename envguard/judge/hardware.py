@@ -398,8 +398,9 @@ def _devices_and_code(subject: Subject) -> Any:
 
 def _released_architectures(torch: Any, cuda: Any, builds: tuple[TorchBuild, ...]) -> tuple[str, ...] | None:
     """What the release on the package index carries, if the installed one is that build."""
-    wanted = key(torch.partition("+")[0]) if isinstance(torch, str) else None
+    release, _, local = torch.partition("+") if isinstance(torch, str) else ("", "", "")
+    wanted = key(release)
     for build in builds:
-        if key(build.release) == wanted and build.cuda == cuda:
+        if key(build.release) == wanted and build.cuda == cuda and build.local in ("", local):
             return build.architectures
     return None

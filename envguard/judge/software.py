@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from envguard.judge.subject import Judge, Reader, Subject
+    from envguard.libraries import Wheels
     from envguard.model import Kind, Request
     from envguard.rule import (
         DistributionNeed,
+        NativeNeed,
         OwnerNeed,
         PythonNeed,
         RequiredInTurnNeed,
@@ -203,6 +205,39 @@ def owner(need: OwnerNeed) -> tuple[Reader, Judge]:
 
 _UNSEEN = Unreadable("owner not observed")
 _CODE = (".py", ".pyc", ".so", ".pyd")
+
+
+def native(need: NativeNeed, wheels: Wheels | None) -> tuple[Reader, Judge]:
+    """What has to hold of a compiled library. Where there is nothing to load, the judges of that are not imported."""
+    name = need.distribution
+
+    def judge(facts: Any) -> Finding | None:
+        if facts is None:
+            return None
+        from envguard.judge.native import judge_library
+
+        return judge_library(need, facts, wheels)
+
+    return native_of(name), judge
+
+
+def native_of(name: str) -> Reader:
+    """The reader of what decides about the compiled libraries of a distribution, one for all needs."""
+
+    def read(subject: Subject) -> Any:
+        if subject.device is None:
+            return None  # without a GPU there is nothing to load for one
+        build = subject.build
+        if name != "bitsandbytes" and (build is None or isinstance(build, Unreadable) or not isinstance(build[1], str)):
+            return None  # torch extensions are built for CUDA
+        from envguard.judge.native import facts_of
+
+        return facts_of(subject, name)
+
+    return _native_readers.setdefault(name, read)
+
+
+_native_readers: dict[str, Reader] = {}
 
 
 def python(need: PythonNeed) -> tuple[Reader, Judge]:

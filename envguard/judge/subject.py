@@ -29,13 +29,14 @@ NAMES = {
 
 
 class Finding(Frozen):
-    """What the facts say about one need. `kind` and `severity` stand in for the rule's own where they are given."""
+    """What the facts say about one need. `kind`, `severity` and `origin`, where given, stand in for the rule's own."""
 
     status: Status
     needed: str
     found: str
     kind: Kind | None = None
     severity: Severity | None = None
+    origin: str | None = None
 
 
 class SeenDevice(Frozen):
@@ -104,9 +105,14 @@ def _seen_device(device: Any) -> SeenDevice:
     facts = device["kind"], seen("index"), seen("name"), seen("compute_capability"), seen("arch")
     known = _known_devices.get(facts)
     if known is None:
+        of_name = None
+        if facts[0] == "cuda" and facts[3] is None and isinstance(facts[2], str):
+            from envguard.cuda import capability_of  # here: a probe gives the capability itself
+
+            of_name = capability_of(facts[2])
         if len(_known_devices) >= _MOST_DEVICES:
             _known_devices.clear()
-        known = _known_devices[facts] = SeenDevice(*facts)
+        known = _known_devices[facts] = SeenDevice(*facts[:3], facts[3] or of_name, facts[4])
     return known
 
 

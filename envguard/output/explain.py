@@ -13,6 +13,7 @@ from envguard.rule import (
     DriverForCudaNeed,
     DriverNeed,
     MemoryNeed,
+    NativeNeed,
     OwnerNeed,
     PythonBuildNeed,
     PythonNeed,
@@ -112,6 +113,8 @@ def need_text(need: Need) -> str:
             return f"an NVIDIA driver for the CUDA of torch (at least: {oldest})"
         case ArchitectureNeed():
             return "a torch build with code for the device's architecture"
+        case NativeNeed():
+            return _NATIVE[need.aspect].format(need.distribution)
         case PythonNeed():
             return f"Python {need.text}"
         case PythonBuildNeed():
@@ -173,6 +176,8 @@ def _fix_text(fix: FixTemplate) -> str:
         parts.append(f"uninstall {', '.join(fix.uninstall)}")
     if fix.torch:
         parts.append("install a torch build that fits the machine's driver")
+    if fix.carried:
+        parts.append(f"install a release of {fix.carried} whose compiled library this machine loads")
     if fix.unset:
         parts.append(f"unset {', '.join(fix.unset)}")
     if fix.text:
@@ -269,6 +274,7 @@ def _as_json(rule: Rule) -> dict[str, Any]:
             "torch": fix.torch,
             "unset": list(fix.unset),
             "text": fix.text,
+            **({"carried": fix.carried} if fix.carried else {}),
         },
         "after": list(rule.after),
         "origin": rule.origin,
@@ -276,6 +282,16 @@ def _as_json(rule: Rule) -> dict[str, Any]:
         "checked": rule.checked,
         "file": rule.file,
     }
+
+
+_NATIVE = {
+    "library": "the compiled library of {} for the torch build is there",
+    "override": "the compiled library of {} that BNB_CUDA_VERSION or BNB_ROCM_VERSION names is there",
+    "machine": "the compiled library of {} is for this machine",
+    "links": "the loader finds what the compiled library of {} links",
+    "libc": "the C and C++ libraries are new enough for the compiled library of {}",
+    "architectures": "the compiled library of {} has code for the GPU",
+}
 
 
 _WHEN = ("backend", "scheme", "not_scheme", "operation", "host", "device", "system", "accelerator")

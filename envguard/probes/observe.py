@@ -18,6 +18,7 @@ from envguard.rule import (
     DriverForCudaNeed,
     DriverNeed,
     MemoryNeed,
+    NativeNeed,
     OwnerNeed,
     RequiredInTurnNeed,
     RequirementsNeed,
@@ -59,7 +60,7 @@ class Wanted(Frozen):
 
     `distributions` are names, or None for all; `owners` maps an import name to the distribution that should own it;
     `requirements` are distributions whose declared requirements are wanted too, `in_turn` those whose requirements'
-    requirements are, and so on.
+    requirements are, and so on. `native` are the backends whose compiled libraries are wanted.
     """
 
     distributions: frozenset[str] | None
@@ -71,6 +72,7 @@ class Wanted(Frozen):
     architectures: bool = False
     toolchain: bool = False
     variables: frozenset[str] | None = frozenset()
+    native: frozenset[str] = frozenset()
 
 
 EVERYTHING_ABOUT = frozenset({"torch", "diffusers", "transformers"})
@@ -84,7 +86,9 @@ EVERYTHING = Wanted(
     toolchain=True,
     variables=None,
     requirements=frozenset(),
+    native=frozenset({"bitsandbytes", "torchao"}),
 )
+_LIBRARY_VARIABLES = ("BNB_CUDA_VERSION", "BNB_ROCM_VERSION")
 
 
 def wanted_by(rules: Iterable[Rule]) -> Wanted:
@@ -94,6 +98,7 @@ def wanted_by(rules: Iterable[Rule]) -> Wanted:
     requirements: set[str] = set()
     in_turn: set[str] = set()
     variables = set(FIX_VARIABLES)
+    native: set[str] = set()
     hardware = architectures = toolchain = False
     for rule in rules:
         need = rule.need
@@ -113,6 +118,11 @@ def wanted_by(rules: Iterable[Rule]) -> Wanted:
             named.add(need.distribution)
         elif isinstance(need, OwnerNeed):
             owners[need.import_name] = need.distribution
+        elif isinstance(need, NativeNeed):
+            native.add(need.distribution)
+            named.add(need.distribution)
+            variables.update(_LIBRARY_VARIABLES)
+            hardware = True
         elif isinstance(need, ToolNeed):
             toolchain = True
         elif isinstance(need, VariableNeed):
@@ -131,6 +141,7 @@ def wanted_by(rules: Iterable[Rule]) -> Wanted:
         architectures=architectures,
         toolchain=toolchain,
         variables=frozenset(variables),
+        native=frozenset(native),
     )
 
 
@@ -162,6 +173,8 @@ def observe(wanted: Wanted, interpreter: Interpreter, folders: Folders | None = 
         from envguard.probes.variables import variables
 
         record.add("environment_variables", variables(os.environ, wanted.variables))
+    if wanted.native:
+        _observe_native(record, wanted, interpreter, folders)
     return Environment(record.data)
 
 
@@ -262,6 +275,46 @@ def _observe_architectures(record: _Record, interpreter: Interpreter) -> None:
         record.unreadable({"/torch_build/arch_list": carried.reason})
     else:
         record.data["torch_build"]["arch_list"] = None if carried is None else list(carried)
+
+
+def _observe_native(record: _Record, wanted: Wanted, interpreter: Interpreter, folders: Folders) -> None:
+    """The compiled libraries that would be loaded, and of the machine what decides whether they load.
+
+    Without a GPU none is for one, and nothing is read, unless everything is to be known.
+    """
+    everything = wanted.distributions is None
+    if not everything and record.data.get("accelerators") == []:
+        return
+    from envguard.probes.native_libraries import native_libraries
+    from envguard.probes.torch_build import version_file
+
+    file = version_file(interpreter.path, folders)
+    torch = None if file is None else os.path.dirname(file)
+
+    def chosen(name: str, files: tuple[str, ...]) -> frozenset[str]:
+        return frozenset(files) if everything else _would_load(record.data, name, files)
+
+    observed, found = native_libraries(sorted(wanted.native), chosen, interpreter, folders, torch)
+    record.add("native_libraries", observed)
+    read = [library for libraries in observed.value.values() for library in libraries if "machine" in library]
+    if read:
+        record.data["system_libraries"] = found
+    if not everything:
+        from envguard.probes.host import host_facts
+
+        keys = {"machine", "libc"} | ({"libstdcxx", "cxxabi"} if any(each.get("glibcxx") for each in read) else set())
+        host = host_facts(interpreter, frozenset(keys))
+        record.data["host"].update(host.value)
+        record.unreadable(host.unreadable)
+
+
+def _would_load(data: dict[str, Any], name: str, files: tuple[str, ...]) -> frozenset[str]:
+    """Which of a backend's libraries it loads with this torch build."""
+    if name != "bitsandbytes":
+        return frozenset(files) if (data.get("torch_build") or {}).get("cuda") else frozenset()
+    from envguard.judge.native import chosen_of
+
+    return chosen_of(Environment({**data, "native_libraries": {name: [{"file": file} for file in files]}}))
 
 
 def full_snapshot(interpreter: Interpreter, owners: tuple[tuple[str, str], ...]) -> Environment:

@@ -17,13 +17,11 @@ from __future__ import annotations
 import os
 
 from envguard.model import Unreadable
+from envguard.probes.binaries import number, pread, sections
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import TypeAlias
-
-    Sections: TypeAlias = dict[str, list[tuple[int, int]]]  # name -> (offset, size) in the file
 
 _GPU = ("torch_cuda", "torch_hip", "torch_cuda_cu")  # torch before 2.0 split it for some builds
 _CUDA_CODE = (".nv_fatbin", "__nv_relfatbin", ".nv_fatb")  # of device code, of code linked at run time, in a DLL
@@ -33,7 +31,7 @@ _FATBIN, _HIP_BUNDLE, _HIP_COMPRESSED = b"\x50\xed\x55\xba", b"__CLANG_OFFLOAD_B
 _CUDA_WORDS, _HIP_WORDS = (b"\0sm_", b"\0compute_"), (b"\0gfx",)
 _PTX, _MACHINE_CODE = 1, 2
 _VARIANTS = ((1 << 20, "a"), (1 << 21, "f"))  # flags of code for one architecture, for a family
-_MOST_SECTIONS, _MOST_CONSTANTS, _MOST_NAMES, _MOST_BUNDLES = 512, 16 << 20, 1 << 16, 64
+_MOST_CONSTANTS, _MOST_BUNDLES = 16 << 20, 64
 _MOST_HEADERS, _MOST_GAP = 4096, 256  # reads of fatbin headers; alignment between two fatbins
 _PIECE = 1 << 20
 
@@ -71,7 +69,7 @@ def flags(path: str, starts: tuple[bytes, ...] = _CUDA_WORDS) -> tuple[str, ...]
     try:
         found: tuple[str, ...] = ()
         for name in _CONSTANTS:
-            for offset, size in _sections(descriptor).get(name, ()):
+            for offset, size in sections(descriptor).get(name, ()):
                 found = max(found, _in_constants(descriptor, offset, min(size, _MOST_CONSTANTS), starts), key=len)
         return found
     finally:
@@ -82,7 +80,7 @@ def _in_constants(descriptor: int, offset: int, size: int, starts: tuple[bytes, 
     found: tuple[str, ...] = ()
     tail = b"\0"
     for start in range(offset, offset + size, _PIECE):
-        data = tail + _pread(descriptor, min(_PIECE, offset + size - start), start)
+        data = tail + pread(descriptor, min(_PIECE, offset + size - start), start)
         found = max(found, parse_flags(data, starts), key=len)
         tail = data[-1024:]  # a text may lie across two pieces
     return found
@@ -113,18 +111,18 @@ def code(path: str) -> tuple[str, ...]:
     """The architectures of the GPU code in a library: machine code first, then PTX. Raises OSError, ValueError."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
-        sections = _sections(descriptor)
+        carried = sections(descriptor)
         found: set[str] = set()
         left = _MOST_HEADERS
         for name in _CUDA_CODE:
-            for offset, size in sections.get(name, ()):
+            for offset, size in carried.get(name, ()):
                 for architecture in _fatbins(descriptor, offset, size):
                     found.add(architecture)
                     left -= 1
                     if left <= 0:
                         return _sorted(found)
         for name in _HIP_CODE:
-            for offset, size in sections.get(name, ()):
+            for offset, size in carried.get(name, ()):
                 found.update(_hip(descriptor, offset, size))
     finally:
         os.close(descriptor)
@@ -149,7 +147,7 @@ def _fatbins(descriptor: int, offset: int, size: int) -> Iterator[str]:
     """
     position, end, reads = offset, offset + size, 0
     while position + 16 <= end and reads < _MOST_HEADERS:
-        data = _pread(descriptor, min(_MOST_GAP, end - position), position)
+        data = pread(descriptor, min(_MOST_GAP, end - position), position)
         reads += 1
         skip = data.find(_FATBIN)
         if skip < 0:
@@ -157,21 +155,21 @@ def _fatbins(descriptor: int, offset: int, size: int) -> Iterator[str]:
                 return
             raise ValueError("its GPU code is of an unknown form")
         position += skip
-        header = data[skip : skip + 16] if skip + 16 <= len(data) else _pread(descriptor, 16, position)
+        header = data[skip : skip + 16] if skip + 16 <= len(data) else pread(descriptor, 16, position)
         if len(header) < 16:
             raise ValueError("its GPU code is cut off")
-        entry = position + _number(header, 6, 2)
-        position = entry + _number(header, 8, 8)
+        entry = position + number(header, 6, 2)
+        position = entry + number(header, 8, 8)
         while entry + 64 <= min(position, end) and reads < _MOST_HEADERS:
-            facts = _pread(descriptor, 64, entry)
+            facts = pread(descriptor, 64, entry)
             reads += 1
             if len(facts) < 64:
                 raise ValueError("its GPU code is cut off")
-            kind, architecture, bits = _number(facts, 0, 2), _number(facts, 28, 4), _number(facts, 40, 8)
+            kind, architecture, bits = number(facts, 0, 2), number(facts, 28, 4), number(facts, 40, 8)
             if kind in (_PTX, _MACHINE_CODE) and 10 <= architecture < 1000:
                 variant = next((letter for bit, letter in _VARIANTS if bits & bit), "")
                 yield f"{'compute' if kind == _PTX else 'sm'}_{architecture}{variant}"
-            entry += max(_number(facts, 4, 4), 64) + _number(facts, 8, 8)
+            entry += max(number(facts, 4, 4), 64) + number(facts, 8, 8)
 
 
 def _hip(descriptor: int, offset: int, size: int) -> set[str]:
@@ -181,16 +179,16 @@ def _hip(descriptor: int, offset: int, size: int) -> set[str]:
     """
     found: set[str] = set()
     for _ in range(_MOST_BUNDLES):
-        data = _pread(descriptor, min(size, 1 << 13), offset)
+        data = pread(descriptor, min(size, 1 << 13), offset)
         if data.startswith(_HIP_COMPRESSED):
             raise ValueError("its GPU code is compressed")
         if not data.startswith(_HIP_BUNDLE):
             break
         at, furthest = 32, 0
-        for _ in range(_number(data, 24, 8)):
+        for _ in range(number(data, 24, 8)):
             if at + 24 > len(data):
                 break
-            start, length, name_length = (_number(data, at + place, 8) for place in (0, 8, 16))
+            start, length, name_length = (number(data, at + place, 8) for place in (0, 8, 16))
             name = data[at + 24 : at + 24 + name_length]
             furthest = max(furthest, start + length)
             target = name.decode("ascii", "replace").partition(":")[0].rpartition("-")[2]
@@ -202,60 +200,3 @@ def _hip(descriptor: int, offset: int, size: int) -> set[str]:
             break
         offset, size = offset + step, size - step
     return found
-
-
-def _sections(descriptor: int) -> Sections:
-    start = _pread(descriptor, 64, 0)
-    if start[:4] == b"\x7fELF":
-        return _elf(descriptor, start)
-    if start[:2] == b"MZ":
-        return _pe(descriptor, start)
-    raise ValueError("it is no library of a known form")
-
-
-def _elf(descriptor: int, start: bytes) -> Sections:
-    if start[4:6] != b"\x02\x01" or len(start) < 64:
-        raise ValueError("it is no 64-bit little-endian ELF file")
-    width, count, names = _number(start, 58, 2), _number(start, 60, 2), _number(start, 62, 2)
-    if width != 64 or count > _MOST_SECTIONS or names >= count:
-        raise ValueError("its section table is not valid")
-    table = _pread(descriptor, width * count, _number(start, 40, 8))
-    rows = [table[at : at + width] for at in range(0, len(table) - width + 1, width)]
-    if len(rows) < count:
-        raise ValueError("its section table is cut off")
-    strings = _pread(descriptor, min(_number(rows[names], 32, 8), _MOST_NAMES), _number(rows[names], 24, 8))
-    sections: Sections = {}
-    for row in rows:
-        at = _number(row, 0, 4)
-        name = strings[at : max(strings.find(b"\0", at), at)].decode("ascii", "replace")
-        sections.setdefault(name, []).append((_number(row, 24, 8), _number(row, 32, 8)))
-    return sections
-
-
-def _pe(descriptor: int, start: bytes) -> Sections:
-    header = _pread(descriptor, 24, _number(start, 60, 4))
-    if header[:4] != b"PE\0\0" or len(header) < 24:
-        raise ValueError("it is no PE file")
-    count = min(_number(header, 6, 2), _MOST_SECTIONS)
-    first = _number(start, 60, 4) + 24 + _number(header, 20, 2)
-    table = _pread(descriptor, 40 * count, first)
-    sections: Sections = {}
-    for at in range(0, len(table) - 39, 40):
-        name = table[at : at + 8].rstrip(b"\0").decode("ascii", "replace")
-        # what the file holds is padded to its alignment; the size in memory is the true one
-        size = min(_number(table, at + 8, 4) or _number(table, at + 16, 4), _number(table, at + 16, 4))
-        sections.setdefault(name, []).append((_number(table, at + 20, 4), size))
-    return sections
-
-
-def _number(data: bytes, at: int, width: int) -> int:
-    return int.from_bytes(data[at : at + width], "little")
-
-
-def _pread(descriptor: int, size: int, offset: int) -> bytes:
-    if offset >= 1 << 63:
-        raise ValueError("it points outside itself")
-    if hasattr(os, "pread"):
-        return os.pread(descriptor, size, offset)
-    os.lseek(descriptor, offset, os.SEEK_SET)
-    return os.read(descriptor, size)

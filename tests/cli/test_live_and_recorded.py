@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -23,6 +24,7 @@ from envguard.guard import snapshot_of
 from envguard.model import DEVICE_KINDS, HOSTS, OPERATIONS, Environment
 from envguard.probes import Observed
 from envguard.probes.interpreter import Interpreter, current
+from envguard.probes.loader import find
 from envguard.shipped import load
 
 BOOK = load()
@@ -43,6 +45,7 @@ VERSIONS = {
     "torchao": ["0.7.0", "0.15.0", "0.18.0"],
     "transformers": ["4.57.0", "5.2.0"],
 }
+SOME_LIBRARY = find(("libgcc_s.so.1",), {})[0] if sys.platform == "linux" else None
 IMPORTS = {"nvidia-modelopt": "modelopt", "optimum-quanto": "optimum/quanto"}
 REQUIRES = {"optimum-quanto": ("torch>=2.6", "ninja", "safetensors"), "bitsandbytes": ("torch<3,>=2.3", "numpy>=1.17")}
 TORCH = {
@@ -63,7 +66,15 @@ HARDWARE = {
     "AMD": (Observed({**NO_DRIVER, "rocm": "6.4.0"}), Observed([{"kind": "rocm", "index": 0, "arch": "gfx942"}])),
     "a driver that hangs": (Observed({"nvidia_status": "hung"}), Observed(None, HUNG)),
 }
+# the compiled libraries of bitsandbytes: real ones, as far as this system has some, and one that is damaged
+LIBRARIES = {
+    "none": (),
+    "for the CPU": ("cpu",),
+    "for GPUs": ("cpu", "cuda126", "cuda130", "rocm64"),
+    "for an old CUDA": ("cuda118",),
+}
 SETTINGS = {
+    "BNB_CUDA_VERSION": ["", "126", "999"],
     "CUDA_VISIBLE_DEVICES": ["", "0", "-1"],
     "DIFFUSERS_GGUF_CUDA_KERNELS": ["true"],
     "PIP_NO_INDEX": ["1"],
@@ -75,6 +86,7 @@ MACHINES = st.fixed_dictionaries(
         "without module": st.sampled_from(["", "", "torchao", "gguf"]),
         "shadowed": st.sampled_from(["", "", "bitsandbytes", "torchao"]),
         "torch": st.sampled_from(list(TORCH)),
+        "libraries": st.sampled_from(list(LIBRARIES)),
         "hardware": st.sampled_from(list(HARDWARE)),
         "variables": st.fixed_dictionaries({}, optional={name: st.sampled_from(v) for name, v in SETTINGS.items()}),
     }
@@ -99,6 +111,13 @@ def build(folder: Path, machine: dict[str, Any]) -> Interpreter:
         info = install(site, name, version, files=files, requires=REQUIRES.get(name, ()))
         if name == machine["without metadata"]:
             (info / "METADATA").unlink()
+    if "bitsandbytes" in machine["versions"] and machine["without module"] != "bitsandbytes":
+        for stem in LIBRARIES[machine["libraries"]]:
+            target = site / "bitsandbytes" / f"libbitsandbytes_{stem}.so"
+            if SOME_LIBRARY is not None and stem != "cuda126":
+                shutil.copy(SOME_LIBRARY, target)
+            else:
+                target.write_text("damaged")
     if machine["shadowed"]:
         module(before, f"{machine['shadowed']}.py")
     version_file = TORCH[machine["torch"]]
@@ -115,6 +134,7 @@ WITH_GPUS: dict[str, Any] = {
     "without module": "",
     "shadowed": "",
     "torch": "no torch",
+    "libraries": "none",
     "hardware": "two GPUs",
     "variables": {},
 }

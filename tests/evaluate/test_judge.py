@@ -314,7 +314,8 @@ def test_a_compute_capability_compares_by_number(capability: str, status: str) -
 @pytest.mark.parametrize("capability", [None, "", "8", "eight", "8.9.1x", "٨.٩"])
 def test_a_compute_capability_that_cannot_be_read_is_undecided(capability: str | None) -> None:
     assert (
-        judge({"compute_capability": "8.9"}, machine(accelerators=[gpu(capability=capability)])).status == "undecided"
+        judge({"compute_capability": "8.9"}, machine(accelerators=[gpu(capability=capability, name="a GPU")])).status
+        == "undecided"
     )
 
 

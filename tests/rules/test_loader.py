@@ -255,6 +255,10 @@ NEEDS: dict[str, tuple[list[Any], list[Any]]] = {
         [{}, "525", {"12": 525}, {"12.0": "525"}, {"²": "525"}, {"12": "new"}, {"": "1"}],
     ),
     "architecture": (["device"], ["sm_80", True]),
+    "native": (
+        [{"torchao": "library"}, {"torchao": "links"}],
+        ["library", {}, {"torchao": "there"}, {"diffusers": "library"}, {"torchao": "library", "bitsandbytes": "libc"}],
+    ),
     "python": ([">=3.10", ">=3.10,<3.14"], ["3.10", "", "python>=3.10", 3.1, ">=x", [">=3.10"]]),
     "python_build": (["gil"], ["nogil", False]),
     "system": ([["Linux"]], [[], "Linux", ["linux"], ["BSD"]]),
@@ -665,6 +669,7 @@ ONLY_THE_LOADER = (
     r"has no scheme",
     r"when\.backend: expected a list of",
     r"need\.owner: expected one of",
+    r"need\.native: expected one of torchao",
     r"when\.host: expected exactly one host",
     r"(fact|comparison): expected ",
     r"backend\.name: expected a name of its own",

@@ -1,0 +1,80 @@
+"""Which releases of a backend carry a compiled library that a machine loads, as what a fix installs."""
+
+from __future__ import annotations
+
+from envguard.frozen import Frozen, replace
+from envguard.versions import Wanted, parse_wanted, satisfies
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from envguard.judge.subject import Subject
+    from envguard.looks import Memory
+    from envguard.rows import Row
+    from envguard.rule import Backend, FixTemplate
+    from envguard.rulebook import RuleBook
+
+
+class Carried(Frozen):
+    """The releases to install; `again`: the installed one goes first, because an installer would be content with it."""
+
+    wanted: Wanted
+    again: bool
+
+
+def with_carried(fix: FixTemplate, carried: Carried | None) -> FixTemplate:
+    """A fix with the releases that it asks for by their library."""
+    if carried is None:
+        return fix
+    away = (carried.wanted.name,) if carried.again else ()
+    return replace(fix, install=(*fix.install, carried.wanted), uninstall=(*fix.uninstall, *away))
+
+
+def can_mend(row: Row, carried: Mapping[str, Carried | None]) -> bool:
+    """Whether installing can mend a rule: of a compiled library, only where some release carries it."""
+    fix = row.rule.fix
+    others = bool(fix.install or fix.uninstall or fix.torch)
+    return row.installs and (others or carried.get(fix.carried or "") is not None)
+
+
+def loading(book: RuleBook, backend: Backend, name: str, subject: Subject, memory: Memory) -> Carried | None:
+    """The releases of a distribution whose library loads here; None where none is known to."""
+    from envguard.judge.native import facts_of, releases_that_load
+
+    environment = subject.environment
+    facts = facts_of(subject, name)
+    asked = name, facts, environment.fact("python", "version"), subject.build, environment.version("torch")
+    known: tuple[Carried | None] | None = memory.get(asked)
+    if known is None:
+        floor = next((wanted.clauses for wanted in backend.install if wanted.name == name), ())
+        fitting = {} if facts is None else releases_that_load(facts, asked[2], asked[4], book.native(name))
+        fitting = {each: fits and satisfies(each, floor, "version") for each, fits in fitting.items()}
+        wanted = _run_of(fitting, name)
+        there = environment.version(name)
+        fits = satisfies(there, wanted.clauses, "specifier") if wanted and isinstance(there, str) else None
+        known = memory.keep(asked, (None if wanted is None else Carried(wanted, fits is not False),))
+    return known[0]
+
+
+def _run_of(fitting: Mapping[str, bool | None], name: str) -> Wanted | None:
+    """The newest unbroken run of fitting releases as a requirement; None where none fits.
+
+    A release of which that is not known is taken for the nearest later one of its line, else the nearest earlier one.
+    """
+    known = list(fitting)
+    fits = [_as_in_its_line(place, known, fitting) for place in range(len(known))]
+    if True not in fits:
+        return None
+    first = last = len(fits) - 1 - fits[::-1].index(True)
+    while first > 0 and fits[first - 1] is True:
+        first -= 1
+    above = f",<{known[last + 1]}" if last + 1 < len(known) else ""
+    return parse_wanted(f"{name}>={known[first]}{above}")
+
+
+def _as_in_its_line(place: int, known: Sequence[str], fitting: Mapping[str, bool | None]) -> bool | None:
+    line = known[place].rpartition(".")[0]
+    later, earlier = known[place:], known[:place][::-1]
+    same = [fitting[each] for each in (*later, *earlier) if each.rpartition(".")[0] == line]
+    return next((each for each in same if each is not None), None)
