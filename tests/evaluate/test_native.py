@@ -311,3 +311,10 @@ def test_what_torch_wheels_carry_is_known_of_x86_64_alone(machine_: str, status:
 def test_several_libraries_that_no_new_wheel_carries_choose_as_old_releases_do() -> None:
     old = names("libbitsandbytes_cuda111.so", "libbitsandbytes_cuda122.so", "libbitsandbytes_cuda123.so")
     assert unmet(machine(None, "12.4", **old)).needed == "libbitsandbytes_cuda124.so for CUDA 12.4 of torch"
+
+
+def test_a_library_for_intel_gpus_that_does_not_load_is_a_warning() -> None:
+    data = machine("0.50.2", None, accelerators=[{"kind": "xpu", "index": 0}], system_libraries={"libsycl.so.8": None})
+    data["torch_build"]["xpu"] = "20250301"
+    found = unmet(data, "library-links", device="xpu")
+    assert (found.severity, found.found) == ("warning", "libsycl.so.8: cannot open shared object file")
