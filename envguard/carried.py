@@ -60,7 +60,7 @@ def loading(book: RuleBook, backend: Backend, name: str, subject: Subject, memor
 def _run_of(fitting: Mapping[str, bool | None], name: str) -> Wanted | None:
     """The newest unbroken run of fitting releases as a requirement; None where none fits.
 
-    A release of which that is not known is taken for the nearest later one of its line, else the nearest earlier one.
+    A release of which that is not known is taken for the nearest one of its line, else the nearest later one.
     """
     known = list(fitting)
     fits = [_as_in_its_line(place, known, fitting) for place in range(len(known))]
@@ -77,4 +77,4 @@ def _as_in_its_line(place: int, known: Sequence[str], fitting: Mapping[str, bool
     line = known[place].rpartition(".")[0]
     later, earlier = known[place:], known[:place][::-1]
     same = [fitting[each] for each in (*later, *earlier) if each.rpartition(".")[0] == line]
-    return next((each for each in same if each is not None), None)
+    return next((each for each in (*same, *[fitting[each] for each in later]) if each is not None), None)

@@ -65,10 +65,16 @@ def capability_of(name: str) -> str | None:
     return None
 
 
+# Machine code is not compatible between Tegra (Jetson, DRIVE) and other GPUs of the same major; as torch 2.13 has it in
+# torch/cuda/__init__.py, DEVICE_REQUIREMENT.
+_TEGRA = frozenset({(5, 3), (6, 2), (7, 2), (8, 7), (10, 1)})
+_THOR = (10, 1), (11, 0)  # one chip under two numbers
+
+
 def carries(architectures: tuple[str, ...], capability: Any) -> bool | None:
     """Whether code for some architectures runs on a device of a compute capability (CUDA C++ Programming Guide, 'Binary
     compatibility' and 'PTX compatibility'): machine code within its major from its minor on, PTX from its version on;
-    an `a` suffix binds to one architecture, `f` to its family.
+    an `a` suffix binds to one architecture, `f` to its family; that of Tegra runs there alone.
     """
     device = parse_capability(capability)
     if device is None:
@@ -80,8 +86,8 @@ def carries(architectures: tuple[str, ...], capability: Any) -> bool | None:
             continue
         code = (int(digits[:-1]), int(digits[-1]))
         same = code[0] == device[0] and code[1] <= device[1]
-        if number.endswith("a"):
-            same = code == device
+        if number.endswith("a") or (form == "sm" and not _TEGRA.isdisjoint((code, device))):
+            same = code == device or (code, device) == _THOR
         if (form == "sm" and same) or (form == "compute" and (same or (digits == number and code <= device))):
             return True
     return False

@@ -156,7 +156,8 @@ def plain_machine(machine: str) -> str:
 def eras_of(version: Any, files: Iterable[str], wheels: Wheels | None) -> tuple[Era, ...]:
     """The ways of choosing that an installed bitsandbytes may have: one where its version is known.
 
-    Where it is not, those of the releases that carry all these files; where none does, all of them.
+    Where it is not, those of the releases that carry all these files; where none does, all of them. Several libraries
+    for CUDA come from a wheel, and one that no wheel from 0.50.0 on carries is older, or was built for itself.
     """
     if isinstance(version, str):
         parsed = key(version)
@@ -171,7 +172,9 @@ def eras_of(version: Any, files: Iterable[str], wheels: Wheels | None) -> tuple[
         if any(names <= carried.keys() for carried in each.platforms.values())
     ]
     eras = tuple(dict.fromkeys([era for each in found for era in eras_of(each, (), None)]))
-    return eras or ERAS
+    if eras or sum(["_cuda" in name for name in names]) < 2:
+        return eras or ERAS
+    return tuple([era for era in ERAS if not era.nearest])
 
 
 def _release(version: str) -> Any:

@@ -363,12 +363,14 @@ def architecture(builds: tuple[TorchBuild, ...]) -> tuple[Reader, Judge]:
     def judge(facts: Any) -> Finding | None:
         if facts is None:
             return None
-        devices, torch, cuda, carried = facts
+        devices, torch, cuda, carried, machine = facts
         if isinstance(devices, Unreadable):
             return undecided(needed, devices)
         released = carried is None or isinstance(carried, Unreadable)
         if released:
-            carried = _released_architectures(torch, cuda, builds)
+            # what the wheels of another machine hold is not in the table
+            known = builds if not isinstance(machine, str) or machine in ("x86_64", "AMD64") else ()
+            carried = _released_architectures(torch, cuda, known)
         # a build of one's own may carry less than the released one of that version
         from envguard.cuda import carries
 
@@ -393,7 +395,7 @@ def _devices_and_code(subject: Subject) -> Any:
         return None
     listed = subject.environment.fact("torch_build", "arch_list")
     carried = tuple(listed) if isinstance(listed, list) else listed
-    return devices, build[0], build[1], carried
+    return devices, build[0], build[1], carried, subject.environment.fact("host", "machine")
 
 
 def _released_architectures(torch: Any, cuda: Any, builds: tuple[TorchBuild, ...]) -> tuple[str, ...] | None:

@@ -253,7 +253,11 @@ def judge_library(need: NativeNeed, facts: Facts, wheels: Wheels | None) -> Find
     if isinstance(chosen, Unreadable):
         return undecided(_NEEDED[aspect], chosen)
     finding = _ASPECTS[aspect](facts, chosen)
-    return None if finding is None else replace(finding, origin=chosen.origin)
+    if finding is None:
+        return None
+    # Intel GPUs are served by plain torch where the library does not load
+    severity = "warning" if chosen.kind == "xpu" else finding.severity
+    return replace(finding, origin=chosen.origin, severity=severity)
 
 
 def chosen_of(environment: Environment) -> frozenset[str]:
@@ -324,7 +328,7 @@ def _without_xpu(needed: str, chosen: Selection) -> Finding | None:
     """Intel GPUs run without a library too, in Triton and plain torch."""
     if any(choice.wanted in chosen.libraries for choice in chosen.choices):
         return None
-    return Finding("unmet", needed, "no such library; plain torch operations take its place", None, "warning")
+    return Finding("unmet", needed, "no such library; plain torch operations take its place")
 
 
 def _none_at_all(chosen: Selection, needed: str, release: str) -> Finding | None:

@@ -128,7 +128,16 @@ def _build(environment: Environment) -> Any:
     version = fact("torch_build", "version")
     if isinstance(version, Unreadable):
         version = environment.version("torch")
+        cuda = _cuda_of(version) if isinstance(section, Unreadable) else None
+        if cuda is not None:
+            return version, cuda, None, None
     return version, fact("torch_build", "cuda"), fact("torch_build", "hip"), fact("torch_build", "xpu")
+
+
+def _cuda_of(version: Any) -> str | None:
+    """12.6 of 2.8.0+cu126: PyTorch's own index names its builds so."""
+    digits = version.partition("+cu")[2] if isinstance(version, str) else ""
+    return f"{digits[:2]}.{digits[2:]}" if digits.isascii() and digits.isdigit() and len(digits) in (3, 4) else None
 
 
 _NO_VERSION_FILE = Unreadable("torch is installed, but its version file was not found")

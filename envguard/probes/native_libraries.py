@@ -71,7 +71,7 @@ def look_into(library: dict[str, Any], *, architectures: bool) -> tuple[Binary |
     if binary.needs is not None:
         library["needs"] = list(binary.needs)
     if binary.format == "ELF":
-        library["runpath"] = binary.runpath or binary.rpath
+        library["runpath"] = binary.runpath or binary.rpath  # the loader passes over RPATH where there is RUNPATH
         for key, prefix in (("glibc", "GLIBC_"), ("glibcxx", "GLIBCXX_"), ("cxxabi", "CXXABI_")):
             library[key] = newest(binary.versions, prefix)
     if architectures and binary.format != "Mach-O":
@@ -107,7 +107,7 @@ def system_libraries(
     found: dict[str, str | None] = dict(zip(wanted, find(tuple(wanted), environ, root)))
     for name, (binary, folder) in wanted.items():
         if found[name] is None:
-            own = _present(_expanded(binary.rpath or binary.runpath, folder), name)
+            own = _present(_expanded(binary.runpath or binary.rpath, folder), name)
             found[name] = own or _present([os.path.join(prefix, "lib") for prefix in _conda(interpreter)], name)
     lacking = [name for name, path in found.items() if path is None]
     if lacking and torch is not None:
@@ -115,6 +115,7 @@ def system_libraries(
         found.update({name: loaded[name] for name in lacking if name in loaded})
         lacking = [name for name in lacking if name not in loaded]
         found.update(_by_hand(torch, lacking, interpreter.path))
+        found.update(_of_rocm_sdk(torch, [name for name in lacking if found[name] is None], interpreter.path))
     return found
 
 
@@ -144,6 +145,7 @@ def loaded_by_torch(torch: str, wanted: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     pending = [path for name in _ROOTS if os.path.isfile(path := os.path.join(lib, name))]
     seen = set(pending)
+    places: dict[str, None] = {lib: None}
     while pending and left and len(seen) <= _MOST_LIBRARIES:
         path = pending.pop(0)
         try:
@@ -153,9 +155,10 @@ def loaded_by_torch(torch: str, wanted: Iterable[str]) -> dict[str, str]:
         for name in {binary.soname or "", os.path.basename(path)} & left:
             found[name] = path
             left.discard(name)
-        places = [*_expanded(binary.rpath or binary.runpath, os.path.dirname(path)), lib]
+        # what an RPATH names holds for the libraries below it too
+        places.update(dict.fromkeys(_expanded(binary.runpath or binary.rpath, os.path.dirname(path))))
         for need in binary.needs or ():
-            place = None if need.startswith(_NOT_LOOKED_FOR) else _present(places, need)
+            place = None if need.startswith(_NOT_LOOKED_FOR) else _present(tuple(places), need)
             if place is not None and place not in seen:
                 seen.add(place)
                 if need in left:  # what has that name is loaded by it
@@ -189,6 +192,21 @@ def _of_nvidia(name: str, path: tuple[str, ...]) -> str | None:
         if found is not None:
             return found
     return None
+
+
+def _of_rocm_sdk(torch: str, names: Iterable[str], path: tuple[str, ...]) -> dict[str, str]:
+    """Of some names those in the packages of ROCm itself, which a torch made for them loads in torch/_rocm_init.py."""
+    wanted = tuple(names)
+    if not wanted or not os.path.isfile(os.path.join(torch, "_rocm_init.py")):
+        return {}
+    folders: list[str] = []
+    for folder in path:
+        try:
+            listed = os.listdir(folder)
+        except OSError:
+            continue
+        folders += [os.path.join(folder, each, "lib") for each in sorted(listed) if each.startswith("_rocm_sdk")]
+    return {name: place for name in wanted if (place := _present(folders, name)) is not None}
 
 
 def _on_windows(names: tuple[str, ...], torch: str | None, environ: Mapping[str, str]) -> dict[str, str | None]:
@@ -226,7 +244,8 @@ def native_libraries(
             gpu = "cuda" in library["file"] or "rocm" in library["file"]
             binary, reason = look_into(library, architectures=gpu)
             if reason is not None:
-                unreadable[f"/native_libraries/{name}/{place}"] = reason
+                field = "" if binary is None else "/gpu_archs"
+                unreadable[f"/native_libraries/{name}/{place}{field}"] = reason
             if binary is not None:
                 needs += [(need, binary, package) for need in binary.needs or ()]
     return Observed(value, unreadable), system_libraries(needs, interpreter, torch)

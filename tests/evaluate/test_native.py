@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from envguard.cuda import capability_of
+from envguard.cuda import capability_of, carries
 from envguard.evaluate import Evaluator
 from envguard.model import BackendReport, Environment, Outcome, Request
 from envguard.shipped import load
@@ -260,3 +260,61 @@ def test_a_well_known_name_tells_the_compute_capability(name: str, capability: s
     found = outcome(machine("0.46.1", "12.8", accelerators=devices), "library-architectures")
     assert found is not None
     assert (found.status == "undecided") is (capability is None)
+
+
+@pytest.mark.parametrize(
+    ("architectures", "capability", "fits"),
+    [
+        (("sm_80",), "8.6", True),
+        (("sm_80", "sm_90"), "8.7", False),  # Jetson Orin
+        (("sm_87",), "8.7", True),
+        (("sm_87",), "8.9", False),
+        (("sm_80", "compute_80"), "8.7", True),  # PTX is compiled where it runs
+        (("sm_70",), "7.2", False),
+        (("sm_70",), "7.5", True),
+        (("sm_101",), "11.0", True),
+        (("sm_100",), "10.1", False),
+        (("sm_100",), "10.3", True),
+    ],
+)
+def test_machine_code_for_other_gpus_does_not_run_on_tegra(
+    architectures: tuple[str, ...], capability: str, fits: bool
+) -> None:
+    assert carries(architectures, capability) is fits
+
+
+def test_the_wheel_for_aarch64_servers_has_no_code_for_a_jetson() -> None:
+    jetson = {"system": "Linux", "machine": "aarch64", **LIBC}
+    found = unmet(machine("0.50.2", "12.6", "8.7", host=jetson), "library-architectures")
+    assert found.origin == "windows"
+    assert commands(found) == ()
+    assert "from source" in found.fix.text  # type: ignore[union-attr]
+
+
+def test_the_build_of_pytorchs_own_index_is_known_by_its_version() -> None:
+    data = machine("0.45.5")
+    del data["torch_build"]
+    data["distributions"]["torch"]["version"] = "2.8.0+cu129"
+    assert unmet(data).needed == "libbitsandbytes_cuda129.so for CUDA 12.9 of torch"
+    data["distributions"]["torch"]["version"] = "2.8.0"
+    assert outcome(data).status == "undecided"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("machine_", "status"), [("x86_64", "unmet"), ("aarch64", "undecided")])
+def test_what_torch_wheels_carry_is_known_of_x86_64_alone(machine_: str, status: str) -> None:
+    host = {"system": "Linux", "machine": machine_}
+    build = {"version": "2.10.0+cu130", "cuda": "13.0", "hip": None, "xpu": None}
+    outcomes = report(machine("0.50.2", capability="11.0", host=host, torch_build=build)).outcomes
+    assert {each.rule: each.status for each in outcomes}["torch/architectures"] == status
+
+
+def test_several_libraries_that_no_new_wheel_carries_choose_as_old_releases_do() -> None:
+    old = names("libbitsandbytes_cuda111.so", "libbitsandbytes_cuda122.so", "libbitsandbytes_cuda123.so")
+    assert unmet(machine(None, "12.4", **old)).needed == "libbitsandbytes_cuda124.so for CUDA 12.4 of torch"
+
+
+def test_a_library_for_intel_gpus_that_does_not_load_is_a_warning() -> None:
+    data = machine("0.50.2", None, accelerators=[{"kind": "xpu", "index": 0}], system_libraries={"libsycl.so.8": None})
+    data["torch_build"]["xpu"] = "20250301"
+    found = unmet(data, "library-links", device="xpu")
+    assert (found.severity, found.found) == ("warning", "libsycl.so.8: cannot open shared object file")

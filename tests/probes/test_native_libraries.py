@@ -116,6 +116,15 @@ def test_a_library_that_torch_bundles_counts_by_its_soname(tmp_path: Path) -> No
     }
 
 
+def test_a_torch_for_the_packages_of_rocm_loads_them_itself(tmp_path: Path) -> None:
+    needed = library(tmp_path / "_rocm_sdk_libraries/lib/libhipblas.so.3")
+    file = library(tmp_path / "bitsandbytes/libbitsandbytes_rocm72.so", [needed])
+    module(tmp_path, "torch/__init__.py")
+    assert looked_for(tmp_path, file) == {"libhipblas.so.3": None}
+    module(tmp_path, "torch/_rocm_init.py")
+    assert looked_for(tmp_path, file) == {"libhipblas.so.3": str(needed)}
+
+
 def test_a_damaged_library_of_torch_hides_none_of_the_others(site: Path) -> None:
     (site / "torch/lib/libtorch_global_deps.so").write_bytes(b"\x7fELF damaged")
     assert "libcudart.so.13" in loaded_by_torch(str(site / "torch"), ["libcudart.so.13"])
@@ -136,7 +145,7 @@ def test_only_the_chosen_library_is_read_in_depth(site: Path) -> None:
     assert set(one) == {"file", "path"}
     assert other["machine"] == os.uname().machine
     assert other["format"] == "ELF"
-    assert "GPU code" in observed.unreadable["/native_libraries/bitsandbytes/1"]  # it has none
+    assert "GPU code" in observed.unreadable["/native_libraries/bitsandbytes/1/gpu_archs"]  # it has none
 
 
 def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
@@ -164,3 +173,26 @@ def test_dlls_of_cuda_are_looked_for_where_torch_has_them(tmp_path: Path, monkey
         patched.setattr(sys, "platform", "win32")
         found = system_libraries(needs, python(tmp_path), str(tmp_path / "torch"), {})
     assert found == {"cublas64_12.dll": str(tmp_path / "torch/lib/cublas64_12.dll"), "cudart64_12.dll": None}
+
+
+LOADS = """
+import ctypes, sys
+ctypes.CDLL(sys.argv[1], mode=ctypes.RTLD_GLOBAL)
+try:
+    ctypes.CDLL(sys.argv[2])
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("needed", [("cudart", "cublas"), ("cublasLt",), ("cudart", "nvJitLink"), ("nvJitLink",)])
+def test_the_loader_itself_says_the_same(site: Path, needed: tuple[str, ...]) -> None:
+    """After torch's library, as in a process that has imported torch."""
+    cuda = site / "nvidia/cu13/lib"
+    file = library(site / "bitsandbytes/libbitsandbytes_cuda130.so", [cuda / f"lib{name}.so.13" for name in needed])
+    missing = [name for name, path in looked_for(site, file).items() if path is None]
+    words = [sys.executable, "-c", LOADS, str(site / "torch/lib/libtorch_cuda.so"), str(file)]
+    environ = {name: value for name, value in os.environ.items() if name != "LD_LIBRARY_PATH"}
+    told = subprocess.run(words, capture_output=True, text=True, check=True, env=environ).stdout
+    assert [name for name in missing if name in told] == missing[:1]
+    assert bool(told) is bool(missing)

@@ -669,7 +669,7 @@ ONLY_THE_LOADER = (
     r"has no scheme",
     r"when\.backend: expected a list of",
     r"need\.owner: expected one of",
-    r"need\.native: expected one of torchao",
+    r"need\.native: expected one of",
     r"when\.host: expected exactly one host",
     r"(fact|comparison): expected ",
     r"backend\.name: expected a name of its own",
