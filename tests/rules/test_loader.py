@@ -238,6 +238,10 @@ NEEDS: dict[str, tuple[list[Any], list[Any]]] = {
         ["torchao", "nvidia-modelopt[hf]>=0.33.1,<0.44"],
         ["", ">=1", "torch>=x", "a; b", "a @ x", "²", 3, []],
     ),
+    "any_of": (
+        [["mslk-cuda>=1.0.0", "mslk"]],
+        [[], "mslk", ["mslk", "mslk"], ["mslk~=1.0"], ["; a"], [3]],
+    ),
     "requirements": (
         ["optimum-quanto", {"of": "torch"}, {"of": "torch", "imported": ["a"], "compared": ["b*"], "unused": ["c"]}],
         ["", " ", 3, ["a"], {}, {"imported": ["a"]}, {"of": ""}, {"of": "a", "imported": []}, {"of": "a", "other": 1}],
