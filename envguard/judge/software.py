@@ -146,9 +146,7 @@ def tool(need: ToolNeed) -> tuple[Reader, Judge]:
         return found, home, fact("toolchain", "cuda_home")
 
     def judge(facts: Any) -> Finding:
-        found, home, toolkit = (
-            facts if isinstance(facts, tuple) and not isinstance(facts, Unreadable) else (facts, None, "")
-        )
+        found, home, toolkit = facts if type(facts) is tuple else (facts, None, "")
         if home is not None and (found is None or toolkit is None):
             what = "which is no CUDA toolkit" if toolkit is None else "which has no bin/nvcc"
             remedy = FixTemplate(

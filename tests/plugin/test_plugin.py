@@ -488,7 +488,7 @@ def test_a_report_of_the_run_holds_the_reason(run: Run, pytester: pytest.Pyteste
 def test_what_the_project_ignores_skips_nothing_and_is_told_at_the_top(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyprojecttoml('[tool.envguard]\nignore = ["torchao/system"]\n')
     text = "@pytest.mark.envguard('torchao')\ndef test_it(): pass\n"
-    result = run(text, data=machine(environment_variables={"X": "on"}, host={"system": "Windows"}))
+    result = run(text, "-Wdefault", data=machine(environment_variables={"X": "on"}, host={"system": "Windows"}))
     result.assert_outcomes(passed=1, warnings=1)
     result.stdout.fnmatch_lines([f"envguard: {__version__}, ignored by pyproject.toml: torchao/system"])
 

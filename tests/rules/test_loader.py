@@ -691,6 +691,7 @@ ONLY_THE_LOADER = (
     r"backend\.name: expected a name of its own",
     r"expected versions in order",
     r"need\.distribution: expected comparisons by",
+    r"need\.any_of: expected a list of requirements",
     r"need\.memory: expected a number of bytes, found \d+\.0",  # to JSON Schema 1.0 is an integer
     r"found '\s+'",  # blank text
     # the schema knows the form of a version or a requirement, the loader PEP 440 itself
