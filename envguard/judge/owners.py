@@ -33,7 +33,9 @@ def presence(wanted: Wanted, module: str) -> tuple[Reader, Judge]:
         if version is None:
             found = _owner_fact(subject, module)
             pip = subject.environment.fact("python", "pip_on_path")
-            return _Absent(_place(found), pip if isinstance(pip, str) else None)
+            other = found.get("distribution") if isinstance(found, dict) else None
+            pip = pip if isinstance(pip, str) else None
+            return _Absent(_place(found), other if isinstance(other, str) and other != name else None, pip)
         if isinstance(version, Broken):
             return version, _copies(subject, name)
         return version
@@ -44,6 +46,11 @@ def presence(wanted: Wanted, module: str) -> tuple[Reader, Judge]:
             found = f"{name} is not installed"
             if pip is not None:
                 found += f"; the pip on PATH installs into another Python ({pip})"
+            if facts.other is not None:
+                words = f"Uninstall {facts.other}, which brings the module {module}, then install {name}."
+                remedy = _install(wanted, words, uninstall=(facts.other,))
+                found += f"; the module {module} is that of {facts.other}"
+                return Finding("unmet", text, found, "absent", None, remedy)
             if place is None:
                 return Finding("unmet", text, found, "absent")
             words = f"Remove or rename {place}, which Python would import as {module}, then install {name}."
@@ -62,6 +69,7 @@ class _Absent(Frozen):
     """What is known of a distribution that is not installed."""
 
     place: str | None
+    other: str | None
     pip: str | None
 
 
@@ -79,10 +87,10 @@ def _without_version(wanted: Wanted, version: Broken, copies: tuple[tuple[str, s
     return Finding("unmet", wanted.text, found, "broken", None, remedy)
 
 
-def _install(wanted: Wanted, text: str, remove: tuple[str, ...] = ()) -> FixTemplate:
+def _install(wanted: Wanted, text: str, remove: tuple[str, ...] = (), uninstall: tuple[str, ...] = ()) -> FixTemplate:
     if wanted.name == "torch":
-        return FixTemplate(torch=True, text=text, remove=remove)
-    return FixTemplate(install=(wanted,), text=text, remove=remove)
+        return FixTemplate(torch=True, text=text, remove=remove, uninstall=uninstall)
+    return FixTemplate(install=(wanted,), text=text, remove=remove, uninstall=uninstall)
 
 
 def owner(need: OwnerNeed) -> tuple[Reader, Judge]:
@@ -231,18 +239,19 @@ def copies(need: CopiesNeed) -> tuple[Reader, Judge]:
             return None
         version, others, seen = facts
         places = [path.replace("\\", "/").rpartition("/")[0] for path, _ in seen]
-        beside = [each for each, place in zip(seen, places) if place == places[0]][1:]
+        beside = [each for each, place in zip(seen, places) if place == places[0]]
         if seen:  # a copy in a folder that comes later on the path is never found
-            others = tuple([text_of(each, "unknown") for _, each in beside])
+            others = tuple([text_of(each, "unknown") for _, each in beside[1:]])
         different = [other for other in others if key(other) is None or key(other) != key(text_of(version))]
         if not different:
             return Finding("met", needed, f"{name} {text_of(version)}")
         found = f"metadata of {name} {text_of(version)} and of {', '.join(different)} in one environment"
         held = (version, *different) if isinstance(version, str) else different
         good = not seen and all(satisfies(each, clauses, "version") is True for each in held)
+        newest = max([each for each in held if key(each)], key=lambda each: key(each) or (), default=None)
         remedy = FixTemplate(
-            reinstall=(_same(name, version),),
-            remove=tuple([path for path, _ in beside]),
+            reinstall=(_same(name, newest),),
+            remove=tuple([path for path, each in beside if each != newest]),
             text=f"Remove the metadata of the copies that are not meant, then install {name} once more.",
         )
         return Finding("unmet", needed, found, None, "warning" if good else None, remedy)
@@ -253,8 +262,10 @@ def copies(need: CopiesNeed) -> tuple[Reader, Judge]:
 def _copies(subject: Subject, name: str) -> tuple[tuple[str, str | None], ...]:
     """Path and version of each metadata folder of a distribution, in the order in which they are found."""
     entry = subject.environment.distribution(name)
-    listed = entry.get("copies", ()) if isinstance(entry, dict) else ()
-    return tuple([(each["path"], each["version"]) for each in listed])
+    if not isinstance(entry, dict):
+        return ()
+    versions = [entry["version"], *entry.get("duplicates", ())]
+    return tuple([(path, None if one == "unknown" else one) for path, one in zip(entry.get("copies", ()), versions)])
 
 
 def loaded(need: LoadedNeed) -> tuple[Reader, Judge]:

@@ -157,7 +157,7 @@ def _describe(
     }
     if version is None or described["duplicates"]:
         seen = [copies[0], *[copy for copy in copies[1:] if not _is_build(copy, project)]]
-        described["copies"] = [{"path": one.join(each), "version": metadata_of(one, each)[0]} for one, each in seen]
+        described["copies"] = [one.join(each) for one, each in seen]
     if details:
         described["top_level"] = import_names(folder, entry)
         described["installer"] = (_text(folder, entry, "INSTALLER") or "").strip() or None

@@ -63,13 +63,15 @@ class Wanted(Frozen):
     """The facts to observe. Python's own facts always belong to it, because fixes name the interpreter.
 
     `distributions` are names, or None for all; `owners` maps an import name to the distributions that may own it;
-    `loaded` are import names, of which a running process may hold some; `requirements` are distributions whose declared
+    `loaded` are import names, of which a running process may hold some; `installed` are distributions that somebody may
+    have put into another Python; `requirements` are distributions whose declared
     requirements are wanted too, `in_turn` those whose requirements' requirements are, and so on.
     """
 
     distributions: frozenset[str] | None
     owners: tuple[tuple[str, tuple[str, ...]], ...] = ()
     loaded: frozenset[str] = frozenset()
+    installed: frozenset[str] = frozenset()
     requirements: frozenset[str] = frozenset()
     in_turn: frozenset[str] = frozenset()
     host: frozenset[str] | None = SYSTEM_ALONE
@@ -98,6 +100,7 @@ def wanted_by(rules: Iterable[Rule]) -> Wanted:
     named = set(EVERYTHING_ABOUT)
     owners: dict[str, tuple[str, ...]] = {}
     loaded: set[str] = set()
+    installed: set[str] = set()
     requirements: set[str] = set()
     in_turn: set[str] = set()
     variables = set(FIX_VARIABLES)
@@ -112,6 +115,8 @@ def wanted_by(rules: Iterable[Rule]) -> Wanted:
         hardware = hardware or rule.when.cuda_capability is not None
         if isinstance(need, DistributionNeed):
             named.add(need.wanted.name)
+            if need.module is not None:
+                installed.add(need.wanted.name)
         elif isinstance(need, RequirementsNeed):
             requirements.add(need.distribution)
             named.add(need.distribution)
@@ -147,6 +152,7 @@ def wanted_by(rules: Iterable[Rule]) -> Wanted:
         distributions=frozenset(named),
         owners=tuple(sorted(owners.items())),
         loaded=frozenset(loaded),
+        installed=frozenset(installed),
         requirements=frozenset(requirements),
         in_turn=frozenset(in_turn),
         hardware=hardware,
@@ -224,6 +230,12 @@ def _observe_distributions(record: _Record, wanted: Wanted, interpreter: Interpr
     if wanted.owners:
         names = dict(wanted.owners)
         record.add("import_owners", import_owners(interpreter.path, names, folders, interpreter.suffixes))
+    if any(observed.value.get(name, "") is None for name in wanted.installed):
+        from envguard.probes.pip_on_path import pip_on_path
+
+        other = pip_on_path(interpreter, os.environ)
+        if other is not None:
+            record.data["python"]["pip_on_path"] = other
     if wanted.loaded and interpreter.current:
         from envguard.probes.variables import loaded_modules
 

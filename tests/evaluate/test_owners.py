@@ -95,6 +95,20 @@ def test_files_without_metadata_are_told_where_nothing_is_installed() -> None:
     assert commands == ("/v/bin/python -m pip install 'torchao>=0.7.0'",)
 
 
+def test_a_fork_is_named_where_the_distribution_itself_is_not_installed() -> None:
+    found = outcome(
+        "torchao/installed",
+        "torchao",
+        distributions={"torchao": None},
+        import_owners=owner("torchao", distribution="torchao-npu"),
+    )
+    assert found.found == "torchao is not installed; the module torchao is that of torchao-npu"
+    assert fixed(found)[1] == (
+        "/v/bin/python -m pip uninstall --yes torchao-npu",
+        "/v/bin/python -m pip install 'torchao>=0.7.0'",
+    )
+
+
 def test_the_pip_of_another_python_is_told_where_nothing_is_installed() -> None:
     python = {"executable": "/v/bin/python", "pip_on_path": "/usr/bin/python3"}
     found = outcome("bitsandbytes/installed", distributions={"bitsandbytes": None}, python=python)
@@ -105,7 +119,7 @@ def test_the_pip_of_another_python_is_told_where_nothing_is_installed() -> None:
 
 def test_metadata_that_no_installer_can_remove_is_removed_first() -> None:
     place = "/v/site-packages/bitsandbytes-0.46.1.dist-info"
-    entry = {"version": None, "copies": [{"path": place, "version": None}]}
+    entry = {"version": None, "copies": [place]}
     found = outcome("bitsandbytes/installed", distributions={"bitsandbytes": entry})
     assert (found.status, found.kind) == ("unmet", "broken")
     assert fixed(found)[1] == (f"rm -r {place}", "/v/bin/python -m pip install 'bitsandbytes>=0.43.3'")
@@ -120,7 +134,7 @@ def test_copies_that_all_will_do_are_a_warning(others: list[str], severity: str)
 
 
 def test_copies_in_one_folder_are_an_error_and_the_second_goes() -> None:
-    places = [{"path": f"/v/bitsandbytes-{one}.dist-info", "version": one} for one in ("0.46.1", "0.46.0")]
+    places = [f"/v/bitsandbytes-{one}.dist-info" for one in ("0.46.1", "0.46.0")]
     entry = {"version": "0.46.1", "duplicates": ["0.46.0"], "copies": places}
     found = outcome("bitsandbytes/copies", distributions={"bitsandbytes": entry})
     assert found.severity == "error"
