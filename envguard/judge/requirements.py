@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from envguard.judge.subject import Judge, Reader, Subject
-    from envguard.model import Kind, Severity
+    from envguard.model import Environment, Kind, Severity
     from envguard.rule import RequiredInTurnNeed, RequirementsNeed, RequiresPythonNeed
     from envguard.versions import Wanted
 
@@ -34,7 +34,8 @@ def requirements(need: RequirementsNeed) -> tuple[Reader, Judge]:
             return Unreadable(f"the metadata of {name} cannot be read: one of its requirements is malformed")
         if need.unused:
             wanted = tuple([each for each in wanted if each.name not in need.unused])
-        return entry["version"], wanted, tuple([environment.version(each.name) for each in wanted])
+        versions = tuple([environment.version(each.name) for each in wanted])
+        return entry["version"], wanted, versions, None in versions and _has_cuda(environment)
 
     def judge(facts: Any) -> Finding | None:
         needed = f"what {name} itself declares"
@@ -42,9 +43,11 @@ def requirements(need: RequirementsNeed) -> tuple[Reader, Judge]:
             return None
         if isinstance(facts, Unreadable):
             return undecided(needed, facts) if imported is None else None
-        version, wanted, versions = facts
+        version, wanted, versions, has_cuda = facts
         wrong, unknown = _compared(wanted, versions)
         graver = [each for each in wrong if _counts(each[0].name, imported if each[2] else compared)]
+        if has_cuda:  # what the packages would bring, the system has
+            graver = [each for each in graver if not each[0].name.startswith("nvidia-")]
         if wrong:
             severity: Severity | None = None if graver else "warning"
             told = graver or wrong
@@ -59,6 +62,12 @@ def requirements(need: RequirementsNeed) -> tuple[Reader, Judge]:
         return Finding("met", needed, f"all {len(wanted)} requirements of {name} {text_of(version)}")
 
     return read, judge
+
+
+def _has_cuda(environment: Environment) -> bool:
+    """Whether the loader finds CUDA's libraries without NVIDIA's packages."""
+    found = environment.section("system_libraries")
+    return isinstance(found, dict) and any(name.startswith("libcudart") and found[name] for name in found)
 
 
 def _compared(

@@ -259,6 +259,14 @@ def _observe_declared(
             record.unreadable(more.unreadable)
         followed |= new
         names = new = _declared_by(listed, frozenset(new), known)
+    if any(name.startswith("nvidia-cuda-runtime") for name, entry in listed.items() if entry is None):
+        from envguard.probes.loader import find
+
+        found = dict(zip(_CUDA_RUNTIMES, find(_CUDA_RUNTIMES, os.environ)))
+        record.data["system_libraries"] = {**record.data.get("system_libraries", {}), **found}
+
+
+_CUDA_RUNTIMES = ("libcudart.so.11.0", "libcudart.so.12", "libcudart.so.13")
 
 
 def _declared_by(listed: Mapping[str, Any], names: frozenset[str], known: Mapping[str, str]) -> set[str]:

@@ -179,6 +179,16 @@ def test_only_what_the_import_needs_blocks(more: dict[str, Any], status: str, se
     assert (found.status, found.severity) == (status, severity)
 
 
+@pytest.mark.parametrize(("library", "severity"), [(None, "error"), ("/usr/lib/libcudart.so.12", "warning")])
+def test_a_torch_without_its_nvidia_packages_blocks_unless_the_system_has_them(
+    library: str | None, severity: str
+) -> None:
+    lines = ["nvidia-cuda-runtime-cu12==12.8.90; platform_system == 'Linux'"]
+    listed = {"torch": {"version": "2.9.1", "requires": lines}, "nvidia-cuda-runtime-cu12": None}
+    found = outcome("torch/requirements", distributions=listed, system_libraries={"libcudart.so.12": library})
+    assert (found.status, found.severity) == ("unmet", severity)
+
+
 def test_the_pythons_of_an_older_release_are_those_it_declares() -> None:
     entry = {"version": "0.50.2", "requires_python": ">=3.10"}
     found = outcome("bitsandbytes/requires-python", distributions={"bitsandbytes": entry}, python={"version": "3.9.18"})
