@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
     from envguard.judge.subject import Subject
     from envguard.looks import Memory
-    from envguard.rows import Row
     from envguard.rule import Backend, FixTemplate
     from envguard.rulebook import RuleBook
 
@@ -23,22 +22,16 @@ class Carried(Frozen):
     again: bool
 
 
-def with_carried(fix: FixTemplate, carried: Carried | None) -> FixTemplate:
-    """A fix with the releases that it asks for by their library."""
+def filled(fix: FixTemplate, book: RuleBook, backend: Backend, subject: Subject, memory: Memory) -> FixTemplate:
+    """A fix with the releases that it asks for by the compiled library that they carry, as far as there are any."""
+    carried = _loading(book, backend, fix.carried or "", subject, memory)
     if carried is None:
         return fix
     away = (carried.wanted.name,) if carried.again else ()
     return replace(fix, install=(*fix.install, carried.wanted), uninstall=(*fix.uninstall, *away))
 
 
-def can_mend(row: Row, carried: Mapping[str, Carried | None]) -> bool:
-    """Whether installing can mend a rule: of a compiled library, only where some release carries it."""
-    fix = row.rule.fix
-    others = bool(fix.install or fix.uninstall or fix.torch)
-    return row.installs and (others or carried.get(fix.carried or "") is not None)
-
-
-def loading(book: RuleBook, backend: Backend, name: str, subject: Subject, memory: Memory) -> Carried | None:
+def _loading(book: RuleBook, backend: Backend, name: str, subject: Subject, memory: Memory) -> Carried | None:
     """The releases of a distribution whose library loads here; None where none is known to."""
     from envguard.judge.native import facts_of, releases_that_load
 

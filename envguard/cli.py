@@ -158,7 +158,9 @@ def _version() -> int:
 
 
 def _check(arguments: CheckArguments) -> int:
-    from envguard.checks import near, resolve_spec, validate
+    from envguard.checks import resolve_spec, validate
+    from envguard.frozen import replace
+    from envguard.settings import ignored, known
     from envguard.shipped import load
 
     if arguments.snapshot and arguments.python is not None:
@@ -170,15 +172,22 @@ def _check(arguments: CheckArguments) -> int:
     book = load()
     for spec in arguments.backend:
         resolve_spec(book, spec)
-    unknown = [rule for rule in arguments.ignore if rule not in book.ids()]
-    if unknown:
-        question = near(unknown[0], book.ids())
-        raise _bad(f"--ignore: no rule has the id {unknown[0]!r}{question} (envguard rules lists them)")
+    known("--ignore", arguments.ignore, book)
+    configured = ignored(_working_directory(), lambda: book)
+    if configured:
+        arguments = replace(arguments, ignore=(*arguments.ignore, *configured))
     if arguments.model is not None:
         return _check_model(arguments, book)
     if not arguments.snapshot:
         return _emit(_live(arguments, book), arguments)
     return _check_snapshots(arguments, book)
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed; then no project is around it
+        return os.path.sep
 
 
 def _check_model(arguments: CheckArguments, book: RuleBook) -> int:

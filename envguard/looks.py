@@ -10,14 +10,19 @@ from _operator import itemgetter  # the C function alone
 from envguard.judge.subject import facts_of, names_of, version_of
 from envguard.model import NOT_OBSERVED
 from envguard.rule import (
+    AnyNeed,
     ArchitectureNeed,
+    CopiesNeed,
     DistributionNeed,
     DriverForCudaNeed,
+    LoadedNeed,
     NativeNeed,
     OwnerNeed,
     RequiredInTurnNeed,
     RequirementsNeed,
+    RequiresPythonNeed,
     TorchBuildNeed,
+    WithoutNeed,
 )
 
 TYPE_CHECKING = False
@@ -276,9 +281,13 @@ def _needs_one_of(row: Row, changed: frozenset[str]) -> bool:
     need = row.rule.need
     if isinstance(need, RequirementsNeed | RequiredInTurnNeed):  # may declare any of them
         return True
-    if isinstance(need, DistributionNeed):
+    if isinstance(need, DistributionNeed | CopiesNeed):
         return need.wanted.name in changed
-    if isinstance(need, OwnerNeed):
+    if isinstance(need, AnyNeed):
+        return not changed.isdisjoint([wanted.name for wanted in need.wanted])
+    if isinstance(need, OwnerNeed | WithoutNeed):
+        return not changed.isdisjoint(need.distributions)
+    if isinstance(need, LoadedNeed | RequiresPythonNeed):
         return need.distribution in changed
     if isinstance(need, NativeNeed):
         return need.distribution in changed or "torch" in changed

@@ -5,28 +5,28 @@ Many machines share the words of a fix, so these are written once with a sign in
 
 from __future__ import annotations
 
-from envguard.carried import can_mend, loading, with_carried
+from envguard.carried import filled
 from envguard.cuda import driver_runs, parse_capability
-from envguard.fixes import PYTHON, TorchFix, fits, installer, merge, narrow, plan_commands, render
+from envguard.fixes import PYTHON, TorchFix, anew, fits, installer, merge, narrow, plan_commands, render
 from envguard.frozen import Frozen
 from envguard.judge.subject import SeenDevice
 from envguard.looks import Memories
+from envguard.markers import declared, known_of
 from envguard.model import Environment, Fix, Plan, with_fix
 from envguard.rows import BLOCKED, applied
-from envguard.versions import Clause, declared, parse_wanted, satisfies
+from envguard.versions import Clause, parse_wanted, satisfies
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, TypeAlias
 
-    from envguard.carried import Carried
     from envguard.evaluate import Evaluator
     from envguard.fixes import Installer
     from envguard.judge.subject import Subject
     from envguard.model import Outcome
     from envguard.rows import Found, Row
-    from envguard.rule import TorchBuild
+    from envguard.rule import FixTemplate, TorchBuild
     from envguard.rulebook import RuleBook
     from envguard.versions import Wanted
 
@@ -53,16 +53,24 @@ class _Machine(Frozen):
 class _Attempt:
     """What a plan installs and takes out, and its commands for each kind of installer."""
 
-    __slots__ = ("commands", "owners", "requirements", "torch", "uninstall", "wanted")
+    __slots__ = ("commands", "owners", "reinstall", "remove", "requirements", "torch", "uninstall", "wanted")
 
     def __init__(
-        self, book: RuleBook, requirements: tuple[str, ...], uninstall: tuple[str, ...], torch: TorchFix | None
+        self,
+        book: RuleBook,
+        requirements: tuple[str, ...],
+        uninstall: tuple[str, ...],
+        torch: TorchFix | None,
+        reinstall: tuple[str, ...],
+        remove: tuple[str, ...],
     ) -> None:
         self.requirements = requirements
         self.uninstall = uninstall
         self.torch = torch
+        self.reinstall = reinstall
+        self.remove = remove
         own = (torch.requirement,) if torch is not None and torch.requirement else ()
-        self.wanted = tuple([parse_wanted(text) for text in (*requirements, *own)])
+        self.wanted = tuple([parse_wanted(text) for text in (*requirements, *own, *reinstall)])
         self.commands: dict[Installer, tuple[str, ...]] = {}
         installed = [wanted.name for wanted in self.wanted]
         self.owners = {
@@ -93,14 +101,13 @@ class Mender:
         how, python = installer(subject.environment)
         rows = [found[0] for found in judged]
         constraints = self._constraints_of(rows)
-        machine = self._machine(subject) if [1 for found in judged if found[3] and found[0].installs_torch] else None
-        carried = self._carried([found[0] for found in judged if found[3]], subject)
+        machine = self._machine(subject) if [1 for found in judged if found[3] and found[3].torch] else None
         outcomes = [found[1] for found in judged]
-        for place in [place for place, found in enumerate(judged) if found[3]]:
-            fix = self._fix(rows[place], machine, constraints, how, carried)
+        for place, template in [(place, found[3]) for place, found in enumerate(judged) if found[3]]:
+            fix = self._fix(rows[place], self._filled(template, subject), machine, constraints, how)
             outcomes[place] = with_fix(outcomes[place], Fix(fix.text, _written(fix.commands, python)))
         failing = [found[0] for found in judged if found[2] == BLOCKED]
-        packages = [row for row in failing if can_mend(row, carried)]
+        packages = self._package_fixes(judged, subject)
         if not packages or how.install is None:
             return outcomes, None
         attempt, left = self._attempt(subject, machine, looked, values, rows, packages)
@@ -110,7 +117,9 @@ class Mender:
             return outcomes, None
         commands = attempt.commands.get(how)
         if commands is None:
-            commands = plan_commands(how, attempt.requirements, attempt.uninstall, attempt.torch)
+            commands = plan_commands(
+                how, attempt.requirements, attempt.uninstall, attempt.torch, attempt.reinstall, attempt.remove
+            )
             attempt.commands[how] = commands
         return outcomes, Plan(_written(commands, python), resolves, names)
 
@@ -121,36 +130,36 @@ class Mender:
         if known is None:
             clauses: dict[str, tuple[Clause, ...]] = {}
             for row in asked:
-                wanted = row.rule.need.wanted  # type: ignore[union-attr]
+                wanted: Wanted = row.rule.need.wanted  # type: ignore[union-attr, assignment]
                 clauses[wanted.name] = (*clauses.get(wanted.name, ()), *wanted.clauses)
             known = self._constraints.keep(asked, clauses)
         return known
 
     def _fix(
-        self,
-        row: Row,
-        machine: _Machine | None,
-        constraints: Constraints,
-        how: Installer,
-        carried: Mapping[str, Carried | None],
+        self, row: Row, template: FixTemplate, machine: _Machine | None, constraints: Constraints, how: Installer
     ) -> Fix:
         """The fix of an unmet rule, with PYTHON for the interpreter."""
         rule = row.rule
         torch = None
-        if machine is not None and row.installs_torch:
+        if machine is not None and template.torch:
             own = rule.need.wanted.clauses if row.advises else ()  # type: ignore[union-attr]
             torch = self._torch(machine, (*constraints.get("torch", ()), *own))
-        own_library = carried.get(rule.fix.carried or "")
-        names = (*row.wants, own_library.wanted.name) if own_library else row.wants
-        asked = row, how, torch, own_library, *map(constraints.get, names)
+        is_own = template is rule.fix
+        names = row.wants if is_own else [wanted.name for wanted in (*template.install, *template.reinstall)]
+        asked = row if is_own else template, how, torch, *map(constraints.get, names)
         known: Fix | None = self._fixes.get(asked)
-        template = with_carried(rule.fix, own_library)
         return known or self._fixes.keep(asked, render(template, constraints, how, torch))
 
-    def _carried(self, rows: Sequence[Row], subject: Subject) -> dict[str, Carried | None]:
-        """For each distribution that a fix asks for by its compiled library, the releases that have one for here."""
-        names = [row.rule.fix.carried for row in rows if row.rule.fix.carried]
-        return {name: loading(self._book, self._backend, name, subject, self._loading) for name in names}
+    def _filled(self, template: FixTemplate, subject: Subject) -> FixTemplate:
+        """A fix with the releases that it asks for by what they carry."""
+        if template.carried is None:
+            return template
+        return filled(template, self._book, self._backend, subject, self._loading)
+
+    def _package_fixes(self, judged: Sequence[Found], subject: Subject) -> dict[Row, FixTemplate]:
+        """The rows that block, and whose fix changes packages, with that fix."""
+        asked = [(row, self._filled(fix, subject)) for row, _, rank, fix in judged if rank == BLOCKED and fix]
+        return {row: fix for row, fix in asked if fix.installs}
 
     def _machine(self, subject: Subject) -> _Machine:
         environment, device = subject.environment, subject.device
@@ -195,7 +204,7 @@ class Mender:
         looked: Sequence[Found | None],
         values: list[Any],
         rows: list[Row],
-        packages: list[Row],
+        packages: dict[Row, FixTemplate],
     ) -> tuple[_Attempt, list[Row]]:
         """One way out of all failing package rules, and the rows that fail after it: judged again, until what it
         installs fails no further rule.
@@ -204,11 +213,10 @@ class Mender:
         while True:
             constraints = self._constraints_of(rows)
             torch = None
-            if [True for row in packages if row.installs_torch]:
+            if [True for template in packages.values() if template.torch]:
                 machine = machine or self._machine(subject)
                 torch = self._torch(machine, constraints.get("torch", ()))
-            carried = self._carried(packages, subject)
-            attempt = self._what(packages, constraints, torch, carried)
+            attempt = self._what(packages, constraints, torch)
             then, changed = apply(self._book, subject.environment, attempt)
             after = subject.after(then)
             again: Sequence[Found | None]
@@ -218,31 +226,28 @@ class Mender:
                 again = looks.part(changed).look(looked, values, after)
             judged = applied(again, _NOTHING_IGNORED)
             left = [found[0] for found in judged if found[2] == BLOCKED]
-            left_alone = [row for row in left if row not in packages]
-            carried = self._carried(left_alone, subject)
-            more = [row for row in left_alone if can_mend(row, carried)]
-            if not more:
+            failing = self._package_fixes(judged, subject)
+            if failing.keys() <= packages.keys():
                 return attempt, left
-            packages = packages + more
+            packages = {**failing, **packages}
             rows = list(dict.fromkeys([*rows, *[found[0] for found in judged]]))
 
-    def _what(
-        self,
-        packages: list[Row],
-        constraints: Constraints,
-        torch: TorchFix | None,
-        carried: Mapping[str, Carried | None],
-    ) -> _Attempt:
+    def _what(self, packages: dict[Row, FixTemplate], constraints: Constraints, torch: TorchFix | None) -> _Attempt:
         """What to install: each failing rule's own fix, and for a missing backend all that belongs to it."""
-        fixes = [with_carried(row.rule.fix, carried.get(row.rule.fix.carried or "")) for row in packages]
-        wanted = [each for fix in fixes for each in fix.install]
+        templates = packages.values()
+        wanted = [each for template in templates for each in template.install]
         if f"{self._backend.name}/installed" in [row.rule.id for row in packages]:
             wanted += self._backend.install
-        asked = torch, *packages, *wanted, *[constraints.get(each.name) for each in wanted]
+        again = [each for template in templates for each in template.reinstall]
+        own = [row if template is row.rule.fix else template for row, template in packages.items()]
+        asked = torch, *own, *wanted, *[constraints.get(each.name) for each in (*wanted, *again)]
         known: _Attempt | None = self._attempts.get(asked)
         if known is None:
-            uninstall = tuple(dict.fromkeys([name for fix in fixes for name in fix.uninstall]))
-            known = self._attempts.keep(asked, _Attempt(self._book, merge(wanted, constraints), uninstall, torch))
+            uninstall = tuple(dict.fromkeys([name for template in templates for name in template.uninstall]))
+            remove = tuple(dict.fromkeys([folder for template in templates for folder in template.remove]))
+            reinstall = anew(again, constraints)
+            made = _Attempt(self._book, merge(wanted, constraints), uninstall, torch, reinstall, remove)
+            known = self._attempts.keep(asked, made)
         return known
 
 
@@ -315,6 +320,7 @@ def apply(book: RuleBook, environment: Environment, attempt: _Attempt) -> tuple[
     if data.get("distributions") is None:  # what was not observed before is not seen to be absent afterwards
         data["distributions_complete"] = False
     changed = {*attempt.uninstall}
+    known = known_of(environment)
     for name in attempt.uninstall:
         listed[name] = None
     for wanted in attempt.wanted:
@@ -322,7 +328,9 @@ def apply(book: RuleBook, environment: Environment, attempt: _Attempt) -> tuple[
         changed.add(name)
         if name == "torch" and attempt.torch is not None:
             listed["torch"] = None  # an unfitting build is replaced, whatever its version
-        if _install(book, listed, wanted, changed) and name == "torch":
+        if (listed.get(name) or {}).get("duplicates"):
+            listed[name] = {**listed[name], "duplicates": []}
+        if _install(book, listed, wanted, changed, known) and name == "torch":
             data["torch_build"] = _build_after(book, listed["torch"]["version"])
     data["distributions"] = listed
     if "native_libraries" in data:  # a wheel that is installed anew brings its own
@@ -335,14 +343,16 @@ def apply(book: RuleBook, environment: Environment, attempt: _Attempt) -> tuple[
     return Environment(data), frozenset(changed)
 
 
-def _install(book: RuleBook, listed: dict[str, Any], wanted: Wanted, changed: set[str]) -> bool:
+def _install(
+    book: RuleBook, listed: dict[str, Any], wanted: Wanted, changed: set[str], known: Mapping[str, str]
+) -> bool:
     """Put a distribution where the installer would: kept if it fits, then with what it declares. True if it changed."""
     entry = listed.get(wanted.name)
     if entry is None or not entry["version"] or not satisfies(entry["version"], wanted.clauses, "specifier"):
         version = book.newest(wanted.name, wanted.clauses)
         listed[wanted.name] = {"version": version, "requires": []}  # the installer sees to what the new one declares
         return True
-    for need in declared(tuple(entry.get("requires", ()))) or ():
+    for need in declared(tuple(entry.get("requires", ())), known) or ():
         there = listed.get(need.name)
         if there is None or not there["version"] or not satisfies(there["version"], need.clauses, "specifier"):
             listed[need.name] = {"version": book.newest(need.name, need.clauses), "requires": []}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from envguard.errors import RequirementsNotMet
     from envguard.guarded import Guarded
     from envguard.model import Report
+    from envguard.rulebook import RuleBook
 
     Key: TypeAlias = tuple[str, str, str, str]
     Seen: TypeAlias = dict[Key, Guarded | RequirementsNotMet]
@@ -45,15 +46,36 @@ def pytest_configure(config: pytest.Config) -> None:
         " pass (spec: a backend, or backend:scheme)",
     )
     _required(config)
+    config.stash[_ignored] = _configured(config)
     if (_default(config, "host"), _default(config, "device")) != ("auto", "auto"):
         _check_defaults(config)
 
 
-def pytest_report_header() -> str:
-    """Which envguard judges the run."""
+def pytest_report_header(config: pytest.Config) -> str:
+    """Which envguard judges the run, and what it ignores."""
     from envguard._version import __version__
 
-    return f"envguard: {__version__}"
+    ignored = config.stash[_ignored]
+    return f"envguard: {__version__}{', ignored by pyproject.toml: ' if ignored else ''}{', '.join(ignored)}"
+
+
+_ignored: pytest.StashKey[tuple[str, ...]] = pytest.StashKey()
+
+
+def _configured(config: pytest.Config) -> tuple[str, ...]:
+    """The rules that `[tool.envguard]` of the project ignores. Raises UsageError."""
+    from envguard.errors import BadInput
+    from envguard.settings import ignored
+
+    def book() -> RuleBook:
+        from envguard.shipped import load
+
+        return load()
+
+    try:
+        return ignored(str(config.rootpath), book)
+    except BadInput as error:
+        raise pytest.UsageError(f"envguard: {error}") from None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -143,13 +165,13 @@ _seen: pytest.StashKey[Seen] = pytest.StashKey()
 def _look(config: pytest.Config, key: Key) -> Guarded | RequirementsNotMet:
     """What a request comes to; each is looked at once a session."""
     from envguard.errors import RequirementsNotMet
-    from envguard.guard import require
+    from envguard.guard import guarded_by
 
     seen = config.stash.setdefault(_seen, {})
     if key not in seen:
         spec, host, device, operation = key
         try:
-            seen[key] = require(spec, host, device, operation)  # type: ignore[arg-type]
+            seen[key] = guarded_by(spec, host, device, operation, ignore=config.stash[_ignored])  # type: ignore[arg-type]
         except RequirementsNotMet as error:
             seen[key] = error
     return seen[key]

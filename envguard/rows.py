@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from envguard.judge.subject import Reader, Subject
     from envguard.looks import Looks, Memory
     from envguard.model import Environment, Request
-    from envguard.rule import Rule, When
+    from envguard.rule import FixTemplate, Rule, When
     from envguard.rulebook import RuleBook
     from envguard.versions import Clause
 
     T = TypeVar("T")
-    # The row, what it says, how bad that is (a place in VERDICTS), and whether the outcome still wants its fix.
-    Found: TypeAlias = "tuple[Row, Outcome, int, bool]"
+    # The row, what it says, how bad that is (a place in VERDICTS), and the fix that the outcome still wants.
+    Found: TypeAlias = "tuple[Row, Outcome, int, FixTemplate | None]"
     # A reader, a test of its fact, and what is wanted of it.
     Condition: TypeAlias = "tuple[Reader, Callable[[Any, Any], bool | None], Any]"
 
@@ -90,8 +90,6 @@ class Row:
         "constrains",
         "for_all_schemes",
         "host",
-        "installs",
-        "installs_torch",
         "memory",
         "readers",
         "rule",
@@ -108,13 +106,12 @@ class Row:
         self.host = request.host if rule.origin == "host" else None
         self.readers: tuple[Reader, ...] = (read,) if self.host is None else (read, version_of(self.host))
         template = rule.fix
-        self.installs = bool(template.install or template.uninstall or template.torch or template.carried)
-        self.installs_torch = template.torch
         self.wants = tuple([wanted.name for wanted in template.install])
         bounds = isinstance(rule.need, DistributionNeed)
         self.constrains = bounds and rule.severity == "error"
         self.advises = bounds and rule.severity != "error"
-        self._fix = None if self.installs or template.unset else Fix(template.text or "", ())
+        is_text = not (template.installs or template.unset or template.carried)
+        self._fix = Fix(template.text or "", ()) if is_text else None
         self.memory: Memory | None = None  # most checks look at one environment
         self._skipped: dict[str, Found] = {}
 
@@ -149,7 +146,7 @@ class Row:
         status, needed, found, severity = finding.status, finding.needed, finding.found, finding.severity
         if severity is None or rule.severity == "info":
             severity = rule.severity
-        fix = self._fix if status == "unmet" else None
+        fix = self._fix if status == "unmet" and finding.fix is None else None
         message = f"needs {needed}, found {found}"
         outcome = Outcome(
             rule.id,
@@ -166,7 +163,8 @@ class Row:
             None,
             False,
         )
-        return self, outcome, _RANKS[severity, status], status == "unmet" and fix is None
+        wanted = (finding.fix or rule.fix) if status == "unmet" and fix is None else None
+        return self, outcome, _RANKS[severity, status], wanted
 
     def undecided(self, environment: Environment) -> Found | None:
         """The outcome where a fact that decides whether the rule applies was not observed."""
@@ -185,7 +183,7 @@ class Row:
             rule = self.rule
             message = f"not looked at: {because} is not met"
             outcome = Outcome(rule.id, "skipped", rule.severity, rule.kind, rule.origin, message, because=because)
-            made = self._skipped[because] = self, outcome, _RANKS[rule.severity, "skipped"], False
+            made = self._skipped[because] = self, outcome, _RANKS[rule.severity, "skipped"], None
         return made
 
 

@@ -41,6 +41,8 @@ _PYTHON: dict[str, Types] = {
     "conda_prefix": _TEXT_OR_NULL,
     "virtual_environment": _FLAG,
     "pip": _TEXT_OR_NULL,
+    # beyond the schema: the Python into which the pip on PATH installs, where that is another one
+    "pip_on_path": _TEXT_OR_NULL,
 }
 _HOST: dict[str, Types] = {
     "system": _TEXT,
@@ -64,6 +66,8 @@ _DISTRIBUTION: dict[str, Types] = {
     "installer": _TEXT_OR_NULL,
     "wheel_tags": _LIST,
     "duplicates": _LIST,
+    # beyond the schema: the metadata folders that `version` and `duplicates` are read from, in that order
+    "copies": _LIST,
 }
 _OWNER: dict[str, Types] = {
     "origin": _TEXT_OR_NULL,

@@ -217,7 +217,7 @@ def _carried(facts: Facts, wheels: Wheels | None) -> tuple[Any, str]:
         if wheel is not None and named.keys() <= wheel.keys():  # what was not read of a file stands in the table
             return {name: _completed(library, wheel[name]) for name, library in named.items()}, "files"
         return named, "files"
-    return (facts.libraries, "files") if wheel is None else (wheel, "windows")
+    return (facts.libraries, "files") if wheel is None else (wheel, "table")
 
 
 def _completed(seen: Library, known: Library) -> Library:
@@ -399,10 +399,10 @@ def _made_for(files: Sequence[Library], machine: str, origin: str) -> Finding | 
     wrong = [library for library in known if here not in str(library.machine).split(" and ")]
     if wrong and len(wrong) == len(files):
         made = sorted({str(library.machine) for library in wrong})
-        return Finding("unmet", needed, f"{_some(wrong)} built for {' and '.join(made)}", None, None, origin)
+        return Finding("unmet", needed, f"{_some(wrong)} built for {' and '.join(made)}", origin=origin)
     if len(known) < len(files):
         return undecided(needed, Unreadable("for which machine they were built was not observed"))
-    return Finding("met", needed, f"{_some(files)} for {here}", None, None, origin) if files else None
+    return Finding("met", needed, f"{_some(files)} for {here}", origin=origin) if files else None
 
 
 def _some(files: Sequence[Library], many: str = "") -> str:
@@ -603,7 +603,7 @@ def _loads(release: Released, facts: Facts, python: Any, torch: Any) -> bool | N
         return False
     library = carried[file]
     asked = replace(facts, version=release.version)
-    chosen = Selection(kind, None, (Choice(file, file),), carried, "windows")
+    chosen = Selection(kind, None, (Choice(file, file),), carried, "table")
     findings = (_versions(library, asked), _architectures(asked, chosen), _linked(library, asked))
     if any(finding is not None and finding.status == "unmet" for finding in findings):
         return False

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     from envguard.model import Environment, Kind, Request, Severity, Status
+    from envguard.rule import FixTemplate
 
     Reader: TypeAlias = Callable[["Subject"], Any]
     Judge: TypeAlias = Callable[[Any], "Finding | None"]
@@ -29,13 +30,14 @@ NAMES = {
 
 
 class Finding(Frozen):
-    """What the facts say about one need. `kind`, `severity` and `origin`, where given, stand in for the rule's own."""
+    """What the facts say about one need. What of `kind` to `origin` is given stands in for the rule's own."""
 
     status: Status
     needed: str
     found: str
     kind: Kind | None = None
     severity: Severity | None = None
+    fix: FixTemplate | None = None
     origin: str | None = None
 
 

@@ -198,11 +198,15 @@ def _by_hash(origin: str, file: str, owners: list[Copy]) -> str:
         wanted = b",sha256=" + urlsafe_b64encode(sha256(read(origin)).digest()).rstrip(b"=")
     except OSError:
         return owners[0][0]
+    silent = None
     for distribution, folder, entry in owners:
         line = record_line(_record(folder, entry) or b"", file)
         if line is not None and wanted in line:
             return distribution
-    return owners[0][0]
+        if silent is None and (line is None or b",sha256=" not in line):
+            silent = distribution
+    # no hash fits: who gives none may have written it; and where all give one, somebody has edited the file
+    return silent or owners[0][0]
 
 
 def _copies(names: Iterable[str], folders: Iterable[Folder]) -> list[Copy]:

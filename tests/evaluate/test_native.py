@@ -65,7 +65,7 @@ def test_both_sides_and_what_happens_are_told() -> None:
 
 
 def test_the_origin_says_whether_the_files_or_the_table_told_it() -> None:
-    assert unmet(machine("0.45.5", "13.0")).origin == "windows"
+    assert unmet(machine("0.45.5", "13.0")).origin == "table"
     assert unmet(machine("0.45.5", "13.0", **names("libbitsandbytes_cuda128.so"))).origin == "files"
 
 
@@ -286,7 +286,7 @@ def test_machine_code_for_other_gpus_does_not_run_on_tegra(
 def test_the_wheel_for_aarch64_servers_has_no_code_for_a_jetson() -> None:
     jetson = {"system": "Linux", "machine": "aarch64", **LIBC}
     found = unmet(machine("0.50.2", "12.6", "8.7", host=jetson), "library-architectures")
-    assert found.origin == "windows"
+    assert found.origin == "table"
     assert commands(found) == ()
     assert "from source" in found.fix.text  # type: ignore[union-attr]
 

@@ -483,3 +483,18 @@ def test_a_suite_without_marks_reads_no_rules(run: Run, monkeypatch: pytest.Monk
 def test_a_report_of_the_run_holds_the_reason(run: Run, pytester: pytest.Pytester) -> None:
     run(marked("'gguf'"), "--junitxml=it.xml")
     assert "gguf is not installed" in pytester.path.joinpath("it.xml").read_text()
+
+
+def test_what_the_project_ignores_skips_nothing_and_is_told_at_the_top(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyprojecttoml('[tool.envguard]\nignore = ["torchao/system"]\n')
+    text = "@pytest.mark.envguard('torchao')\ndef test_it(): pass\n"
+    result = run(text, "-Wdefault", data=machine(environment_variables={"X": "on"}, host={"system": "Windows"}))
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines([f"envguard: {__version__}, ignored by pyproject.toml: torchao/system"])
+
+
+def test_a_rule_to_ignore_that_nobody_knows_is_an_error_of_the_suite(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyprojecttoml('[tool.envguard]\nignore = ["torchao/sistem"]\n')
+    result = run("def test_it(): pass\n")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*no rule has the id 'torchao/sistem', did you mean torchao/system?*"])
