@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from _operator import itemgetter  # the C function alone
 
-from envguard.judge.subject import facts_of, names_of, version_of
+from envguard.judge.subject import facts_of, names_of
 from envguard.model import NOT_OBSERVED
 from envguard.rule import (
     AnyNeed,
@@ -32,12 +32,13 @@ if TYPE_CHECKING:
 
     from envguard.judge.subject import Reader, Subject
     from envguard.rows import Found, Row, Step
+    from envguard.rule import Need
 
     T = TypeVar("T")
     # The places of a group's facts, what is remembered of them, and the look at facts that are not.
     Look: TypeAlias = tuple[Callable[[Sequence[Any]], tuple[Any, ...]], dict[Any, Any], Callable[..., Any]]
 
-_MOST_KEPT, _MOST_ANSWERS, _MOST_PARTS = 4_000, 1_000, 500
+_MOST_KEPT, _MOST_ANSWERS, _MOST_PARTS = 6_000, 500, 200
 
 
 class Memory:
@@ -255,10 +256,8 @@ class Looks:
     def _part(self, changed: frozenset[str]) -> Part:
         touched = [group for group in self._groups if any(_can_change(row, changed) for row in group.rows)]
         touched = [group for group in touched if any(row.rule.severity == "error" for row in group.rows)]
-        rows = [row for group in touched for row in group.rows]
-        reads = [row.readers[0] for row in rows if _needs_one_of(row, changed)]
-        reads += [version_of(name) for name in changed]
-        places = {self._place_of[read]: read for read in reads if read in self._place_of}
+        reads = dict.fromkeys([read for group in touched for read in (*group.needs, *group.conditions)])
+        places = {self._place_of[read]: read for read in reads if _reads_one_of(read, changed)}
         answers = [each for each in self._answers if each[0] in places]
         back = [place for group in touched for place in group.places]
         return Part(list(places.items()), answers, [self._look_of(group) for group in touched], back)
@@ -270,28 +269,38 @@ class Looks:
         return itemgetter(*(own if len(own) > 1 else own * 2)), group.memory.known, group.look
 
 
+def _reads_one_of(read: Reader, changed: frozenset[str]) -> bool:
+    """Whether a fact may be another one after the change of some distributions."""
+    if read in names_of:
+        return names_of[read] in changed
+    return read not in facts_of or facts_of[read][0] in _CHANGING
+
+
+_CHANGING = ("torch_build", "import_owners")  # beside the distributions themselves
+
+
 def _can_change(row: Row, changed: frozenset[str]) -> bool:
     """Whether the change of some distributions can change what a row says."""
-    when = row.rule.when
-    decides = (*[name for name, _ in when.release], *when.absent)
-    return row.host in changed or not changed.isdisjoint(decides) or _needs_one_of(row, changed)
-
-
-def _needs_one_of(row: Row, changed: frozenset[str]) -> bool:
-    need = row.rule.need
+    need, when = row.rule.need, row.rule.when
     if isinstance(need, RequirementsNeed | RequiredInTurnNeed):  # may declare any of them
         return True
+    decides = (*_read_by(need), row.host, *[name for name, _ in when.release], *when.absent)
+    return not changed.isdisjoint(decides)
+
+
+def _read_by(need: Need) -> tuple[str, ...]:
+    """The distributions that decide about a need."""
     if isinstance(need, DistributionNeed | CopiesNeed):
-        return need.wanted.name in changed
+        return (need.wanted.name,)
     if isinstance(need, AnyNeed):
-        return not changed.isdisjoint([wanted.name for wanted in need.wanted])
+        return tuple([wanted.name for wanted in need.wanted])
     if isinstance(need, OwnerNeed | WithoutNeed):
-        return not changed.isdisjoint(need.distributions)
+        return need.distributions
     if isinstance(need, LoadedNeed | RequiresPythonNeed):
-        return need.distribution in changed
+        return (need.distribution,)
     if isinstance(need, NativeNeed):
-        return need.distribution in changed or "torch" in changed
-    return "torch" in changed and isinstance(need, TorchBuildNeed | DriverForCudaNeed | ArchitectureNeed)
+        return need.distribution, "torch"
+    return ("torch",) if isinstance(need, TorchBuildNeed | DriverForCudaNeed | ArchitectureNeed) else ()
 
 
 class Part:
