@@ -180,7 +180,17 @@ AIMS: list[dict[str, Any]] = [
     {"torchao": "0.9.0", "torchao:": "mxfp8_dynamic", "operation": "quantize", "since": "0.32", "until": "0.38"},
     {"torchao": "0.9.0", "torchao:": "nvfp4_weight_only", "operation": "load", "since": "0.32", "until": "0.36"},
     {"torchao": "0.9.0+cu124", "since": "0.36", "until": "0.38"},
-    {"torchao": "0.10.0.dev20250101", "since": "0.36", "until": "0.38"},
+    {"torchao": "0.9.0+cu124", "operation": "load", "machine": _NO_DEVICE, "since": "0.36", "until": "0.38"},
+    {
+        "torchao": "0.9.0+cu124",
+        "operation": "load",
+        "torchao:": "float8_weight_only",
+        "machine": (("cuda", "8.6"),),
+        "since": "0.36",
+        "until": "0.38",
+    },
+    # on a device that every type takes: elsewhere a nightly build decides in more than one way what upstream does
+    {"torchao": "0.10.0.dev20250101", "machine": (("cuda", "9.0"),), "since": "0.36", "until": "0.38"},
     {"torchao": "0.14.1", "since": "0.38"},
     {"torchao": "0.14.1", "operation": "load", "since": "0.38"},
     {"torchao": "0.16.0", "since": "0.33", "until": "0.37", "weight": 2},
@@ -212,6 +222,15 @@ _TRANSFORMERS_AIMS: list[dict[str, Any]] = [
     {"torch": "2.4.1", "since": "5.14"},
     {"torch": "2.5.1", "since": "5.20"},
     {"torch": "2.4.1", "operation": "load", "until": "5.4", "weight": 3},
+    {
+        "torch": "2.4.1",
+        "operation": "load",
+        "torchao:": "int8_weight_only",
+        "since": "4.47",
+        "until": "4.50",
+        "weight": 2,
+    },
+    {"torch": "2.3.0", "machine": (("xpu", None),), "until": "4.53", "weight": 2},
     {"variables": {"USE_TORCH": "0"}, "until": "5"},
     {"variables": {"USE_TF": "1"}, "until": "5"},
     {"accelerate": None, "bitsandbytes:": "nf4", "weight": 2},
@@ -235,6 +254,7 @@ _TRANSFORMERS_AIMS: list[dict[str, Any]] = [
     {"torchao": None, "operation": "load", "weight": 2},
     {"torchao": "0.3.1", "weight": 2},
     {"torchao": "0.4.0"},
+    {"torchao": "0.4.0.dev20250101", "torchao:": "int8_weight_only", "until": "4.47", "weight": 2},
     {"torchao": "0.8.0", "since": "4.51", "until": "5"},
     {"torchao": "0.9.0", "operation": "load", "weight": 2},
     {"torchao": "0.9.0", "torchao:": "uint4_weight_only", "operation": "quantize", "weight": 2},
@@ -319,6 +339,9 @@ def environments(draw: Any, host: str, release: str, aim: dict[str, Any] | None 
         # It takes the version of a folder without metadata from its module, which a snapshot does not hold; our
         # baseline refuses such a folder.
         found = {name: each if each is None or each.metadata else None for name, each in found.items()}
+    torch = found["torch"]
+    if host == "transformers" and torch and not torch.metadata and "dev" in torch.version:
+        found["torch"] = None  # the same, of development builds of torch alone
     if found["optimum"] and found["optimum-quanto"] and not found["optimum-quanto"].metadata:
         found["optimum"] = None  # upstream would take the one for the other; our baseline refuses a copied folder
     packages = tuple(filter(None, found.values()))
