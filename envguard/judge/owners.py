@@ -33,9 +33,8 @@ def presence(wanted: Wanted, module: str) -> tuple[Reader, Judge]:
         if version is None:
             found = _owner_fact(subject, module)
             there = subject.environment.fact("python", "installed_there")
-            pip = (
-                subject.environment.fact("python", "pip_on_path") if isinstance(there, list) and name in there else None
-            )
+            has_it = isinstance(there, list) and name in there
+            pip = subject.environment.fact("python", "pip_on_path") if has_it else None
             other = found.get("distribution") if isinstance(found, dict) else None
             pip = pip if isinstance(pip, str) else None
             return _Absent(_place(found), other if isinstance(other, str) and other != name else None, pip)

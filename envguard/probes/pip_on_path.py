@@ -1,6 +1,6 @@
-"""What the Python has into which the `pip` on PATH installs: the usual reason why a package that was installed is not here.
+"""What the Python has into which the `pip` on PATH installs: the usual reason why an installed package is not here.
 
-That Python is read from the first lines of the script pip, and its packages from a list of its folder; neither is started.
+That Python is read from the first lines of the script, and its packages from a list of its folder: nothing is started.
 """
 
 from __future__ import annotations

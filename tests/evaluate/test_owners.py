@@ -114,7 +114,8 @@ def test_the_pip_of_another_python_is_told_where_nothing_is_installed() -> None:
     facts = {"distributions": {"bitsandbytes": None}}
     found = outcome("bitsandbytes/installed", **facts, python={**python, "installed_there": ["bitsandbytes"]})
     assert found.found == (
-        "bitsandbytes is not installed here, only in another Python, into which the pip on PATH installs (/usr/bin/python3)"
+        "bitsandbytes is not installed here, only in another Python, into which the pip on PATH installs"
+        " (/usr/bin/python3)"
     )
     found = outcome("bitsandbytes/installed", **facts, python={**python, "installed_there": ["torch"]})
     assert found.found == "bitsandbytes is not installed"
