@@ -41,8 +41,9 @@ _PYTHON: dict[str, Types] = {
     "conda_prefix": _TEXT_OR_NULL,
     "virtual_environment": _FLAG,
     "pip": _TEXT_OR_NULL,
-    # beyond the schema: the Python into which the pip on PATH installs, where that is another one
+    # beyond the schema: another Python, into which the pip on PATH installs, and what it has that is missing here
     "pip_on_path": _TEXT_OR_NULL,
+    "installed_there": _LIST,
 }
 _HOST: dict[str, Types] = {
     "system": _TEXT,

@@ -32,7 +32,9 @@ def presence(wanted: Wanted, module: str) -> tuple[Reader, Judge]:
         version = version_here(subject)
         if version is None:
             found = _owner_fact(subject, module)
-            pip = subject.environment.fact("python", "pip_on_path")
+            there = subject.environment.fact("python", "installed_there")
+            has_it = isinstance(there, list) and name in there
+            pip = subject.environment.fact("python", "pip_on_path") if has_it else None
             other = found.get("distribution") if isinstance(found, dict) else None
             pip = pip if isinstance(pip, str) else None
             return _Absent(_place(found), other if isinstance(other, str) and other != name else None, pip)
@@ -45,7 +47,7 @@ def presence(wanted: Wanted, module: str) -> tuple[Reader, Judge]:
             place, pip = facts.place, facts.pip
             found = f"{name} is not installed"
             if pip is not None:
-                found += f"; the pip on PATH installs into another Python ({pip})"
+                found += f" here, only in another Python, into which the pip on PATH installs ({pip})"
             if facts.other is not None:
                 words = f"Uninstall {facts.other}, which brings the module {module}, then install {name}."
                 remedy = _install(wanted, words, uninstall=(facts.other,))

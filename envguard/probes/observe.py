@@ -243,16 +243,23 @@ def _observe_distributions(record: _Record, wanted: Wanted, interpreter: Interpr
     if wanted.owners:
         names = dict(wanted.owners)
         record.add("import_owners", import_owners(interpreter.path, names, folders, interpreter.suffixes))
-    if any(observed.value.get(name, "") is None for name in wanted.installed):
-        from envguard.probes.pip_on_path import pip_on_path
-
-        other = pip_on_path(interpreter, os.environ)
-        if other is not None:
-            record.data["python"]["pip_on_path"] = other
+    missing = [name for name in wanted.installed if observed.value.get(name, "") is None]
+    if missing:
+        _look_elsewhere(record, missing, interpreter)
     if wanted.loaded and interpreter.current:
         from envguard.probes.variables import loaded_modules
 
         record.data["loaded_modules"] = loaded_modules(wanted.loaded & sys.modules.keys()).value
+
+
+def _look_elsewhere(record: _Record, missing: list[str], interpreter: Interpreter) -> None:
+    """Whether the Python of the pip on PATH has what is missing here."""
+    from envguard.probes.pip_on_path import installed_there, pip_on_path
+
+    other = pip_on_path(interpreter, os.environ)
+    there = installed_there(other, missing) if other is not None else []
+    if there:
+        record.data["python"].update(pip_on_path=other, installed_there=there)
 
 
 def _observe_declared(

@@ -1,6 +1,6 @@
-"""Into which Python the `pip` on PATH installs: the usual reason why a package that was installed is not there.
+"""What the Python has into which the `pip` on PATH installs: the usual reason why an installed package is not here.
 
-Read from the first lines of that script, which is not started.
+That Python is read from the first lines of the script, and its packages from a list of its folder: nothing is started.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ import os
 
 from envguard.probes.folders import text
 from envguard.probes.toolchain import which
+from envguard.versions import normalize
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from envguard.probes.interpreter import Interpreter
 
@@ -33,6 +34,24 @@ def pip_on_path(interpreter: Interpreter, environ: Mapping[str, str]) -> str | N
     if not os.path.isabs(other) or os.path.basename(other) == "env":
         return None
     return None if _same(prefix, interpreter.prefix) else other
+
+
+def installed_there(python: str, names: Iterable[str]) -> list[str]:
+    """Which of some distributions the environment of a Python has."""
+    prefix = os.path.dirname(os.path.dirname(python))
+    library = os.path.join(prefix, "lib")
+    places = [os.path.join(library, each, "site-packages") for each in _entries(library) if each.startswith("python")]
+    places.append(os.path.join(os.path.dirname(python), "Lib", "site-packages"))  # Windows
+    entries = [entry for place in places for entry in _entries(place) if entry.endswith(".dist-info")]
+    there = {normalize(entry.partition("-")[0]) for entry in entries}
+    return sorted(there.intersection(names))
+
+
+def _entries(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def shebang(script: str) -> str:

@@ -111,10 +111,14 @@ def test_a_fork_is_named_where_the_distribution_itself_is_not_installed() -> Non
 
 def test_the_pip_of_another_python_is_told_where_nothing_is_installed() -> None:
     python = {"executable": "/v/bin/python", "pip_on_path": "/usr/bin/python3"}
-    found = outcome("bitsandbytes/installed", distributions={"bitsandbytes": None}, python=python)
+    facts = {"distributions": {"bitsandbytes": None}}
+    found = outcome("bitsandbytes/installed", **facts, python={**python, "installed_there": ["bitsandbytes"]})
     assert found.found == (
-        "bitsandbytes is not installed; the pip on PATH installs into another Python (/usr/bin/python3)"
+        "bitsandbytes is not installed here, only in another Python, into which the pip on PATH installs"
+        " (/usr/bin/python3)"
     )
+    found = outcome("bitsandbytes/installed", **facts, python={**python, "installed_there": ["torch"]})
+    assert found.found == "bitsandbytes is not installed"
 
 
 def test_metadata_that_no_installer_can_remove_is_removed_first() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from envguard.frozen import replace
 from envguard.probes.interpreter import current
-from envguard.probes.pip_on_path import pip_on_path, shebang
+from envguard.probes.pip_on_path import installed_there, pip_on_path, shebang
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,14 @@ def test_the_pip_of_another_environment_is_told(tmp_path: Path, own: bool) -> No
     interpreter = replace(current(), prefix=str(tmp_path / ("v" if own else "w")))
     (tmp_path / "w").mkdir()
     assert pip_on_path(interpreter, {"PATH": str(folder)}) == (None if own else f"{folder}/python")
+
+
+@pytest.mark.parametrize("place", ["v/lib/python3.11/site-packages", "v/bin/Lib/site-packages"])
+def test_what_another_environment_has_is_read_from_its_folder(tmp_path: Path, place: str) -> None:
+    (tmp_path / place / "optimum_quanto-0.2.7.dist-info").mkdir(parents=True)
+    python = str(tmp_path / "v" / "bin" / "python")
+    assert installed_there(python, ["optimum-quanto", "torchao"]) == ["optimum-quanto"]
+    assert installed_there(str(tmp_path / "nowhere" / "bin" / "python"), ["torchao"]) == []
 
 
 def test_without_a_pip_on_path_nothing_is_told(tmp_path: Path) -> None:
