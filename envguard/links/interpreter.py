@@ -151,7 +151,7 @@ class Interpreter(Expressions):
             module.open, module.state = True, "done"
             return
         scope = Scope("module", module, module.names)
-        module.maybe = {name for name in surface.global_names(tree)}
+        module.maybe = surface.global_names(surface.text(self, module))
         surroundings = self._depth, self._handled
         self._depth, self._handled = 0, []
         try:
@@ -196,7 +196,7 @@ class Interpreter(Expressions):
         value = module.names.get(name, ABSENT) if module.followed else ABSENT
         if isinstance(value, Absent):
             inner = f"{module.name}.{name}"
-            if name not in module.lazy and (name not in self._defined(module)) and self.sources.find(inner):
+            if name not in module.lazy and self.sources.find(inner) and name not in self._defined(module):
                 loaded = self.load(inner, scope, line)
                 if module.followed:
                     module.names.setdefault(name, loaded)
@@ -321,7 +321,15 @@ class Interpreter(Expressions):
                 self.value(node.returns, scope)
         outer = scope if scope.kind == "function" else None
         plain = isinstance(node, ast.FunctionDef) and all(_keeps_function(each) for each in decorators)
+        if not plain:
+            self._decorate(decorators)
         self._set(node.name, Function(node, scope.module, outer) if plain else SOMETHING, scope)
+
+    def _decorate(self, decorators: list[Any]) -> None:
+        """Decorators are called with what they decorate; what they make of it is not followed."""
+        for decorator in reversed(decorators):
+            if isinstance(decorator, Function) and decorator.module.followed:
+                self.run_function(decorator, [SOMETHING], {})
 
     def _looks_at_annotations(self, module: Module) -> bool:
         if self.around.python >= _DEFERRED_ANNOTATIONS:
@@ -335,14 +343,14 @@ class Interpreter(Expressions):
         )
 
     def _class(self, node: ast.ClassDef, scope: Scope) -> None:
-        for decorator in node.decorator_list:
-            self.value(decorator, scope)
+        decorators = [self.value(decorator, scope) for decorator in node.decorator_list]
         for base in node.bases:
             self.value(base, scope)
         for keyword in node.keywords:
             self.value(keyword.value, scope)
         inner = Scope("class", scope.module, {}, scope)
         self.block(node.body, inner)
+        self._decorate(decorators)
         self._set(node.name, SOMETHING if node.decorator_list else Class(node.name, inner.names, scope.module), scope)
 
     def _expression(self, node: ast.Expr, scope: Scope) -> None:
@@ -598,8 +606,9 @@ class Interpreter(Expressions):
 
     def run_function(self, function: Function, arguments: list[Any], keywords: dict[str, Any]) -> Any:
         """What a function gives; what would fail in it fails here."""
-        node, module = function.node, function.module
-        if self._depth >= _DEEPEST or any(isinstance(each, (ast.Yield, ast.YieldFrom)) for each in _own(node)):
+        module = function.module
+        node = surface.body_of(self, function)
+        if node is None or self._depth >= _DEEPEST or any(isinstance(each, (ast.Yield, ast.YieldFrom)) for each in _own(node)):
             self.doubts += 1
             return UNKNOWN
         foreign = not module.followed

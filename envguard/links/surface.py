@@ -10,6 +10,7 @@ import ast
 import re
 import warnings
 
+from envguard.links.outline import outline, whole_function
 from envguard.links.values import (
     ABSENT,
     SOMETHING,
@@ -57,18 +58,44 @@ def parse(interpreter: Interpreter, module: Module) -> ast.Module | None:
         source = text(interpreter, module)
         if len(source) > _LONGEST or (not source and module.place.kind == "compiled"):
             return None
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                module.tree = ast.parse(source)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return None
+        short, module.ends = outline(source)
+        module.tree = _parsed(short)
+        if module.tree is None:
+            module.tree, module.ends = _parsed(source), {}
     return module.tree
 
 
-def global_names(tree: ast.Module) -> set[str]:
+def _parsed(source: str) -> ast.Module | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def body_of(interpreter: Interpreter, function: Function) -> Any:
+    """The node of a function with its body; None where that cannot be read."""
+    node, module = function.node, function.module
+    last = module.ends.get(node.lineno)
+    if last is not None and not isinstance(node, ast.Lambda):
+        whole = whole_function(text(interpreter, module), node.lineno, last)
+        if not isinstance(whole, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            return None
+        whole.decorator_list = node.decorator_list
+        function.node = whole
+        node.body = whole.body  # for the next value of the same function
+        del module.ends[node.lineno]
+    return function.node
+
+
+def global_names(source: str) -> set[str]:
     """The names that functions of a module declare global, so that they may be bound when these are called."""
-    return {name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names}
+    if "global " not in source:
+        return set()
+    return {
+        name.strip() for names in re.findall(r"^[ \t]+global +([\w, ]+)", source, re.MULTILINE) for name in names.split(",")
+    }
 
 
 def bound(interpreter: Interpreter, module: Module) -> dict[str, list[Any]]:
@@ -81,10 +108,10 @@ def bound(interpreter: Interpreter, module: Module) -> dict[str, list[Any]]:
         else:
             source = text(interpreter, module)
             module.open = module.open or any(each in source for each in _DYNAMIC)
-            if "global " in source:
-                for name in global_names(tree):
-                    module.binders.setdefault(name, []).append(None)
-            _collect(interpreter, module, tree.body)
+            everywhere = ":=" in source or any(f"{each}(" in source for each in _DYNAMIC_CALLS)
+            for name in global_names(source):
+                module.binders.setdefault(name, []).append(None)
+            _collect(interpreter, module, tree.body, everywhere=everywhere)
     return module.binders
 
 
@@ -141,7 +168,7 @@ def _look_up(interpreter: Interpreter, module: Module, name: str) -> Any:
         return UNKNOWN
     path = Unknown(f"{module.name}.{name}")
     source = text(interpreter, module)
-    if len(source) > _LONG and re.search(rf"^(?:(?:async )?def|class) {re.escape(name)}\b", source, re.MULTILINE):
+    if len(source) > _LONG and module.binders is None and _stands_in(source, name):
         return path
     binders = bound(interpreter, module)
     if name in binders:
@@ -164,6 +191,12 @@ def _look_up(interpreter: Interpreter, module: Module, name: str) -> Any:
     if not module.open and not any(_is_native(interpreter, star) for star in module.stars):
         return ABSENT
     return ABSENT if _surely_not_in_torch(interpreter, module, name) else path
+
+
+def _stands_in(source: str, name: str) -> bool:
+    """Whether a long source plainly binds a name, so that it need not be parsed."""
+    escaped = re.escape(name)
+    return bool(re.search(rf"^(?:(?:async )?def {escaped}|class {escaped}|{escaped}(?: *:.*)? =)\b", source, re.MULTILINE))
 
 
 def _is_native(interpreter: Interpreter, name: str) -> bool:
@@ -216,8 +249,11 @@ def _stub(interpreter: Interpreter, torch: Module, file: str) -> str:
     return data.decode("utf-8", "replace") if data else ""
 
 
-def _collect(interpreter: Interpreter, module: Module, body: Iterable[ast.stmt]) -> None:
-    """Note what statements bind, and those below them, whichever branch is taken."""
+def _collect(interpreter: Interpreter, module: Module, body: Iterable[ast.stmt], *, everywhere: bool) -> None:
+    """Note what statements bind, and those below them, whichever branch is taken.
+
+    `everywhere`: expressions are looked into too, because some of them bind names or do what cannot be told.
+    """
     for node in body:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             _note(module, node.name, node)
@@ -235,33 +271,39 @@ def _collect(interpreter: Interpreter, module: Module, body: Iterable[ast.stmt])
         elif isinstance(node, ast.If):
             decided = _guard(interpreter, module, node.test)
             if decided is not False:
-                _collect(interpreter, module, node.body)
+                _collect(interpreter, module, node.body, everywhere=everywhere)
             if decided is not True:
-                _collect(interpreter, module, node.orelse)
+                _collect(interpreter, module, node.orelse, everywhere=everywhere)
+            if everywhere:
+                _collect_names(module, None, node.test)
         else:
-            _collect_targets(interpreter, module, node)
+            _collect_targets(interpreter, module, node, everywhere=everywhere)
 
 
-def _collect_targets(interpreter: Interpreter, module: Module, node: ast.stmt) -> None:
+def _collect_targets(interpreter: Interpreter, module: Module, node: ast.stmt, *, everywhere: bool) -> None:
     simple = isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign))
     if isinstance(node, ast.AnnAssign) and node.value is None:
         return
     for part, value in ast.iter_fields(node):
         nodes = value if isinstance(value, list) else [value]
         if part in ("body", "orelse", "finalbody") and isinstance(value, list):
-            _collect(interpreter, module, value)
+            _collect(interpreter, module, value, everywhere=everywhere)
         elif part in ("handlers", "cases"):
             for each in nodes:
-                _collect(interpreter, module, each.body)
+                _collect(interpreter, module, each.body, everywhere=everywhere)
                 if getattr(each, "name", None):
                     _note(module, each.name, None)
-        else:
+        elif everywhere or part in ("targets", "target", "items"):
             for each in nodes:
                 if isinstance(each, ast.AST):
                     _collect_names(module, node if simple else None, each)
 
 
 def _collect_names(module: Module, binder: Any, tree: ast.AST) -> None:
+    if isinstance(tree, ast.Name):
+        if isinstance(tree.ctx, ast.Store):
+            _note(module, tree.id, binder)
+        return
     for each in ast.walk(tree):
         if isinstance(each, ast.Name):
             if isinstance(each.ctx, ast.Store):
@@ -304,7 +346,7 @@ def _absolute(node: ast.ImportFrom, module: Module) -> str:
 def _value(interpreter: Interpreter, module: Module, name: str, binders: list[Any]) -> Any:
     """What the only thing that binds a name makes of it; UNKNOWN where several do."""
     if len(binders) != 1:
-        return UNKNOWN
+        return _same_module(interpreter, module, binders)
     binder = binders[0]
     if isinstance(binder, (ast.FunctionDef, ast.AsyncFunctionDef)):
         plain = isinstance(binder, ast.FunctionDef) and all(_is_cache(each) for each in binder.decorator_list)
@@ -321,6 +363,19 @@ def _value(interpreter: Interpreter, module: Module, name: str, binders: list[An
     return UNKNOWN
 
 
+def _same_module(interpreter: Interpreter, module: Module, binders: list[Any]) -> Any:
+    """The module that each of several imports brings under one name; UNKNOWN where it is not one."""
+    found: Any = UNKNOWN
+    for binder in binders:
+        if not isinstance(binder, tuple):
+            return UNKNOWN
+        each = _imported(interpreter, Scope("module", module, module.names), *binder)
+        if not isinstance(each, Module) or (found is not UNKNOWN and each is not found):
+            return UNKNOWN
+        found = each
+    return found
+
+
 def _is_cache(node: ast.expr) -> bool:
     function = node.func if isinstance(node, ast.Call) else node
     return (isinstance(function, ast.Name) and function.id in ("lru_cache", "cache")) or (
@@ -335,6 +390,8 @@ def _imported(interpreter: Interpreter, scope: Scope, node: ast.Import | ast.Imp
             wanted = alias.name if alias.asname else alias.name.partition(".")[0]
             return interpreter.load(wanted, scope, node.lineno)
         inner = interpreter.load(_absolute(node, scope.module), scope, node.lineno)
+        if inner is scope.module:  # `from torch import nn` within torch
+            return interpreter.module(f"{inner.name}.{alias.name}") or UNKNOWN
         return interpreter.imported(inner, alias.name, scope, node.lineno)
     except Raised:
         return UNKNOWN

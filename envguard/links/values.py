@@ -62,6 +62,7 @@ class Module:
 
     __slots__ = (
         "binders",
+        "ends",
         "failure",
         "followed",
         "lazy",
@@ -88,7 +89,8 @@ class Module:
         self.lazy: Mapping[str, str] = {}
         self.maybe: set[str] = set()
         self.text: str | None = None
-        self.tree: ast.Module | None = None
+        self.tree: ast.Module | None = None  # without the bodies of functions
+        self.ends: dict[int, int] = {}  # of these: line of the `def` -> last line
         self.binders: dict[str, list[Any]] | None = None
         self.stars: list[str] = []
         self.looked_up: dict[str, Any] = {}
