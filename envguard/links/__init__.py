@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
+    from envguard.links.interpreter import Interpreter
+    from envguard.links.sources import Sources
+
+
+_DEEPEST = 8_000  # frames: a chain of a hundred imports takes a thousand
+
 
 class Finding(Frozen):
     """A name that an import needs and that is not there.
@@ -71,7 +77,6 @@ def check_links(
     from envguard.links.interpreter import Interpreter
     from envguard.links.library import Surroundings
     from envguard.links.sources import Sources
-    from envguard.links.values import Module, Raised, Scope
 
     entries = tuple(entries)
     version = sys.version_info
@@ -82,6 +87,20 @@ def check_links(
     heads = [each.partition(".")[0] for each in entries]
     interpreter = Interpreter(sources, follow if follow is not None else heads, around, complete=complete)
     interpreter.watched = frozenset(watched)
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, _DEEPEST))
+    try:
+        findings = _import_all(interpreter, entries, sources)
+    finally:
+        sys.setrecursionlimit(limit)
+    return Links(tuple(findings.values()), tuple(sources.visited), tuple(_calls(interpreter.calls)))
+
+
+def _import_all(
+    interpreter: Interpreter, entries: Iterable[str], sources: Sources
+) -> dict[tuple[str, int, str], Finding]:
+    from envguard.links.values import Module, Raised, Scope
+
     findings: dict[tuple[str, int, str], Finding] = {}
     for entry in entries:
         module = interpreter.module(entry.partition(".")[0])
@@ -90,10 +109,10 @@ def check_links(
         outside = Scope("module", Module("__main__", module.place, followed=True), {})
         try:
             interpreter.load(entry, outside, 0)
-        except Raised as raised:
-            if raised.module.name == "__main__":  # the release has no such module: nothing of it can fail
+        except Raised as failure:
+            if failure.module.name == "__main__":  # the release has no such module: nothing of it can fail
                 continue
-            finding = _finding(raised, entry, sources.find(raised.module.name), "import-fails")
+            finding = _finding(failure, entry, sources.find(failure.module.name), "import-fails")
             findings[finding.module, finding.line, finding.name] = finding
         except RecursionError:
             continue
@@ -104,14 +123,12 @@ def check_links(
             continue  # something optional is not installed: that is what the handler is for
         finding = _finding(raised, "", sources.find(raised.module.name), "feature-lost")
         findings.setdefault((finding.module, finding.line, finding.name), finding)
-    return Links(tuple(findings.values()), tuple(sources.visited), tuple(_calls(interpreter.calls)))
+    return findings
 
 
 def _finding(raised: Any, entry: str, place: Any, effect: str) -> Finding:
     file = place.file if place is not None else raised.module.name
-    return Finding(
-        raised.module.name, raised.name, raised.needed_from, raised.line, effect, raised.error, file, entry
-    )
+    return Finding(raised.module.name, raised.name, raised.needed_from, raised.line, effect, raised.error, file, entry)
 
 
 def _calls(calls: Iterable[tuple[str, list[Any], bool]]) -> Iterable[tuple[str, tuple[Any, ...], bool]]:

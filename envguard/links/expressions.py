@@ -355,13 +355,14 @@ class Expressions:
 
     def unsurely(self, node: ast.expr, scope: Scope) -> Any:
         """The value of an expression of which it is not known whether it is looked at."""
+        unsure = self.unsure
         self.unsure += 1
         try:
             return self.value(node, scope)
         except Raised:
             return UNKNOWN
         finally:
-            self.unsure -= 1
+            self.unsure = unsure
 
     def _awaited(self, node: Any, scope: Scope) -> Any:
         if node.value is not None:
@@ -387,30 +388,30 @@ turns = _turns
 _BUILTINS: dict[str, Any] = {"Ellipsis": SOMETHING, "NotImplemented": SOMETHING}
 
 _METHODS: dict[type[ast.AST], Any] = {
-    ast.Constant: Expressions._constant,  # noqa: SLF001 - the table of the class itself
-    ast.Name: Expressions._name,  # noqa: SLF001
-    ast.Attribute: Expressions._attribute,  # noqa: SLF001
-    ast.List: Expressions._list,  # noqa: SLF001
-    ast.Tuple: Expressions._list,  # noqa: SLF001
-    ast.Set: Expressions._list,  # noqa: SLF001
-    ast.Dict: Expressions._dict,  # noqa: SLF001
-    ast.JoinedStr: Expressions._joined,  # noqa: SLF001
-    ast.BoolOp: Expressions._boolean,  # noqa: SLF001
-    ast.UnaryOp: Expressions._unary,  # noqa: SLF001
-    ast.BinOp: Expressions._binary,  # noqa: SLF001
-    ast.Compare: Expressions._compare,  # noqa: SLF001
-    ast.IfExp: Expressions._if,  # noqa: SLF001
-    ast.Subscript: Expressions._subscript,  # noqa: SLF001
-    ast.Slice: Expressions._slice,  # noqa: SLF001
-    ast.Lambda: Expressions._lambda,  # noqa: SLF001
-    ast.NamedExpr: Expressions._walrus,  # noqa: SLF001
-    ast.ListComp: Expressions._comprehension,  # noqa: SLF001
-    ast.SetComp: Expressions._comprehension,  # noqa: SLF001
-    ast.GeneratorExp: Expressions._comprehension,  # noqa: SLF001
-    ast.DictComp: Expressions._comprehension,  # noqa: SLF001
-    ast.Call: Expressions._call,  # noqa: SLF001
-    ast.Await: Expressions._awaited,  # noqa: SLF001
-    ast.Yield: Expressions._awaited,  # noqa: SLF001
-    ast.YieldFrom: Expressions._awaited,  # noqa: SLF001
-    ast.Starred: Expressions._awaited,  # noqa: SLF001
+    ast.Constant: Expressions._constant,
+    ast.Name: Expressions._name,
+    ast.Attribute: Expressions._attribute,
+    ast.List: Expressions._list,
+    ast.Tuple: Expressions._list,
+    ast.Set: Expressions._list,
+    ast.Dict: Expressions._dict,
+    ast.JoinedStr: Expressions._joined,
+    ast.BoolOp: Expressions._boolean,
+    ast.UnaryOp: Expressions._unary,
+    ast.BinOp: Expressions._binary,
+    ast.Compare: Expressions._compare,
+    ast.IfExp: Expressions._if,
+    ast.Subscript: Expressions._subscript,
+    ast.Slice: Expressions._slice,
+    ast.Lambda: Expressions._lambda,
+    ast.NamedExpr: Expressions._walrus,
+    ast.ListComp: Expressions._comprehension,
+    ast.SetComp: Expressions._comprehension,
+    ast.GeneratorExp: Expressions._comprehension,
+    ast.DictComp: Expressions._comprehension,
+    ast.Call: Expressions._call,
+    ast.Await: Expressions._awaited,
+    ast.Yield: Expressions._awaited,
+    ast.YieldFrom: Expressions._awaited,
+    ast.Starred: Expressions._awaited,
 }

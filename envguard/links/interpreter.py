@@ -28,7 +28,6 @@ from envguard.links.values import (
     Returned,
     Scope,
     Unknown,
-    VersionText,
     truth,
 )
 
@@ -40,11 +39,23 @@ if TYPE_CHECKING:
 
     from envguard.links.sources import Sources
 
-_DEEPEST = 60  # calls within calls
+_DEEPEST = 40  # calls within calls
+_DEEPEST_UNSURE = 5  # where it is only about what a function gives
+_LONGEST_FOREIGN = 30  # lines of a function of a package that is not followed
 _MOST_STEPS = 400_000  # statements: some ten times what the largest package runs
 _ONCE_STANDARD = {"distutils", "imp", "asynchat", "asyncore", "smtpd", "cgi", "crypt", "audioop", "pipes", "telnetlib"}
 _DEFERRED_ANNOTATIONS = (3, 14)  # from this Python on they are not looked at on import
-_ALWAYS = {"__name__", "__file__", "__path__", "__doc__", "__spec__", "__loader__", "__package__", "__dict__", "__class__"}
+_ALWAYS = {
+    "__name__",
+    "__file__",
+    "__path__",
+    "__doc__",
+    "__spec__",
+    "__loader__",
+    "__package__",
+    "__dict__",
+    "__class__",
+}
 _MAKES_FUNCTIONS = {"functools.lru_cache", "functools.cache", "staticmethod", "builtins.staticmethod"}
 
 
@@ -75,7 +86,8 @@ class Interpreter(Expressions):
         self.calls: list[tuple[str, list[Any], bool]] = []  # name, arguments, whether it certainly is called
         self.watched: frozenset[str] = frozenset()
         self._steps = 0
-        self._depth = 0
+        self._active: tuple[Any, ...] = ()  # the functions that are being gone through
+        self.perhaps = 0  # among modules of which it is not known whether they are imported
         self._handled: list[Raised] = []
 
     # modules
@@ -152,18 +164,18 @@ class Interpreter(Expressions):
             return
         scope = Scope("module", module, module.names)
         module.maybe = surface.global_names(surface.text(self, module))
-        surroundings = self._depth, self._handled
-        self._depth, self._handled = 0, []
+        before = self.unsure, self.perhaps, self._handled, self._active
+        self.perhaps += self.unsure
+        self.unsure, self._handled, self._active = 0, [], ()
         try:
             self.block(tree.body, scope)
         except Raised as raised:
-            module.state, module.failure = ("failed", raised) if not self.unsure else ("done", None)
-            module.open = module.open or bool(self.unsure)
+            module.state, module.failure = "failed", raised
             raise
         except (Returned, Left):
             pass  # not Python: nothing is known of it
         finally:
-            self._depth, self._handled = surroundings
+            self.unsure, self.perhaps, self._handled, self._active = before
         module.state = "done"
 
     def member(self, module: Module, name: str) -> Any:
@@ -227,6 +239,7 @@ class Interpreter(Expressions):
 
     def branch(self, go: Callable[[], None], scope: Scope) -> bool:
         """Go through what may or may not run. True where it comes to its end."""
+        unsure = self.unsure
         self.unsure += 1
         try:
             go()
@@ -240,7 +253,7 @@ class Interpreter(Expressions):
         else:
             return True
         finally:
-            self.unsure -= 1
+            self.unsure = unsure
         # what follows in this block may not run
         scope.rest += 1
         return False
@@ -387,9 +400,7 @@ class Interpreter(Expressions):
                 self.bind(inner, value[place] if fits and inner is each else UNKNOWN, scope)
         elif isinstance(target, ast.Attribute):
             owner = self.value(target.value, scope)
-            if isinstance(owner, Module):
-                owner.names[target.attr] = value
-            elif isinstance(owner, Class):
+            if isinstance(owner, Module) or isinstance(owner, Class):
                 owner.names[target.attr] = value
         elif isinstance(target, ast.Subscript):
             self._put(target, value, scope)
@@ -411,9 +422,9 @@ class Interpreter(Expressions):
                 scope.module.open = True
                 if isinstance(value, _LazyNames):
                     scope.module.lazy = value.names
-        elif isinstance(owner, dict) and isinstance(key, (str, int)) and not self.unsure:
-            owner[key] = value
-        elif isinstance(owner, list) and isinstance(key, int) and -len(owner) <= key < len(owner) and not self.unsure:
+        elif (isinstance(owner, dict) and isinstance(key, (str, int)) and not self.unsure) or (
+            isinstance(owner, list) and isinstance(key, int) and -len(owner) <= key < len(owner) and not self.unsure
+        ):
             owner[key] = value
         else:
             self.forget(target, scope)
@@ -424,7 +435,7 @@ class Interpreter(Expressions):
         else:
             scope.names[name] = value
 
-    def _if(self, node: ast.If, scope: Scope) -> None:
+    def _if_else(self, node: ast.If, scope: Scope) -> None:
         test = truth(self.value(node.test, scope))
         if test is None:
             self.either([lambda: self.block(node.body, scope), lambda: self.block(node.orelse, scope)], scope)
@@ -502,13 +513,13 @@ class Interpreter(Expressions):
     def _for(self, node: ast.For | ast.AsyncFor, scope: Scope) -> None:
         values = turns(self.value(node.iter, scope))
         rest = scope.rest
+        unsure = self.unsure
         if values is None:
             self._once(node, node.target, scope)
         else:
             self._turn_by_turn(node, values, scope)
         if scope.kind != "function":  # of a function the rest may have been left too
-            self.unsure -= scope.rest - rest
-            scope.rest = rest
+            self.unsure, scope.rest = unsure, rest
 
     def _turn_by_turn(self, node: ast.For | ast.AsyncFor, values: list[Any], scope: Scope) -> None:
         for each in values:
@@ -532,12 +543,11 @@ class Interpreter(Expressions):
         self.either([lambda: self.block(node.orelse, scope), lambda: None], scope)
 
     def _while(self, node: ast.While, scope: Scope) -> None:
-        rest = scope.rest
+        unsure, rest = self.unsure, scope.rest
         if truth(self.unsurely(node.test, scope)) is not False:
             self._once(node, None, scope)
         if scope.kind != "function":
-            self.unsure -= scope.rest - rest
-            scope.rest = rest
+            self.unsure, scope.rest = unsure, rest
 
     def _with(self, node: ast.With | ast.AsyncWith, scope: Scope) -> None:
         suppressed: list[ast.expr] = []
@@ -561,7 +571,7 @@ class Interpreter(Expressions):
 
     def _lost(self, raised: Raised) -> None:
         """The package takes an exception in and goes on."""
-        if not self.unsure:
+        if not self.unsure and not self.perhaps:
             self.losses.append(Loss(raised, caught=True))
 
     def _match(self, node: Any, scope: Scope) -> None:
@@ -607,16 +617,20 @@ class Interpreter(Expressions):
     def run_function(self, function: Function, arguments: list[Any], keywords: dict[str, Any]) -> Any:
         """What a function gives; what would fail in it fails here."""
         module = function.module
-        node = surface.body_of(self, function)
-        if node is None or self._depth >= _DEEPEST or any(isinstance(each, (ast.Yield, ast.YieldFrom)) for each in _own(node)):
-            self.doubts += 1
-            return UNKNOWN
         foreign = not module.followed
-        if foreign and (_length(node) > 30 or self._depth > 8):
+        deepest = _DEEPEST if not self.unsure and not foreign else _DEEPEST_UNSURE
+        node = surface.body_of(self, function) if len(self._active) < deepest else None
+        if (
+            node is None
+            or node in self._active
+            or (foreign and _length(node) > _LONGEST_FOREIGN)
+            or any(isinstance(each, (ast.Yield, ast.YieldFrom)) for each in _own(node))
+        ):
             self.doubts += 1
             return UNKNOWN
         scope = Scope("function", module, _arguments(self, function, arguments, keywords), function.outer)
-        self._depth += 1
+        before = self.unsure, self._active
+        self._active = (*self._active, node)
         self.unsure += foreign
         try:
             if isinstance(node, ast.Lambda):
@@ -633,13 +647,17 @@ class Interpreter(Expressions):
             self.doubts += 1
             return UNKNOWN
         finally:
-            self.unsure -= foreign + scope.rest
-            self._depth -= 1
+            self.unsure, self._active = before
         return value if all(_equal(each, value) for each in scope.returned) else UNKNOWN
 
     def library_call(self, path: str, arguments: list[Any], keywords: dict[str, Any], scope: Scope, line: int) -> Any:
         """What a function of the standard library gives; some of them ask about modules."""
-        if path in ("importlib.util.find_spec", "importlib.import_module", "builtins.__import__", "pkgutil.find_loader"):
+        if path in (
+            "importlib.util.find_spec",
+            "importlib.import_module",
+            "builtins.__import__",
+            "pkgutil.find_loader",
+        ):
             return self._by_name(path, arguments, scope, line)
         if path in ("importlib.metadata.version", "importlib_metadata.version"):
             return self._version(arguments, scope, line)
@@ -649,7 +667,9 @@ class Interpreter(Expressions):
             if isinstance(arguments[0], Module):
                 arguments[0].open = True
             return None
-        if path in ("builtins.globals", "builtins.exec", "builtins.vars") or (path == "builtins.locals" and scope.kind != "function"):
+        if path in ("builtins.globals", "builtins.exec", "builtins.vars") or (
+            path == "builtins.locals" and scope.kind != "function"
+        ):
             scope.module.open = True
             return UNKNOWN
         if path == "contextlib.suppress":
@@ -675,8 +695,18 @@ class Interpreter(Expressions):
         return value
 
     def _is_instance(self, arguments: list[Any]) -> Any:
-        if len(arguments) == 2 and isinstance(arguments[1], Library) and isinstance(arguments[0], (str, int, list, dict, tuple)):
-            wanted = {"builtins.str": str, "builtins.int": int, "builtins.list": list, "builtins.dict": dict, "builtins.tuple": tuple}
+        if (
+            len(arguments) == 2
+            and isinstance(arguments[1], Library)
+            and isinstance(arguments[0], (str, int, list, dict, tuple))
+        ):
+            wanted = {
+                "builtins.str": str,
+                "builtins.int": int,
+                "builtins.list": list,
+                "builtins.dict": dict,
+                "builtins.tuple": tuple,
+            }
             if arguments[1].path in wanted:
                 return isinstance(arguments[0], wanted[arguments[1].path])
         return UNKNOWN
@@ -745,7 +775,7 @@ class Interpreter(Expressions):
         """Note a call that is watched for."""
         name = path.rpartition(".")[2]
         if name in self.watched:
-            self.calls.append((name, arguments, not self.unsure))
+            self.calls.append((name, arguments, not self.unsure and not self.perhaps))
 
 
 _QUIET = {"logging", "warnings", "functools", "typing", "collections", "dataclasses", "enum", "abc", "builtins", "re", "os",
@@ -753,7 +783,11 @@ _QUIET = {"logging", "warnings", "functools", "typing", "collections", "dataclas
           "typing_extensions"}  # fmt: skip
 _LET_THROUGH = ("torch.", "warnings.", "threading.", "builtins.open")
 _NOWHERE = ast.Call(func=ast.Name(id="map"), args=[], keywords=[], lineno=0)
-_KINDS = {"PackageNotFoundError": "ModuleNotFoundError", "DistributionNotFound": "Exception", "VersionConflict": "Exception"}
+_KINDS = {
+    "PackageNotFoundError": "ModuleNotFoundError",
+    "DistributionNotFound": "Exception",
+    "VersionConflict": "Exception",
+}
 
 
 class _LazyNames:
@@ -833,7 +867,7 @@ def _arguments(
     """The names that a call binds."""
     arguments = function.node.args
     places = [each.arg for each in (*arguments.posonlyargs, *arguments.args)]
-    names: dict[str, Any] = {each: UNKNOWN for each in (*places, *(each.arg for each in arguments.kwonlyargs))}
+    names: dict[str, Any] = dict.fromkeys((*places, *(each.arg for each in arguments.kwonlyargs)), UNKNOWN)
     home = function.outer or Scope("module", function.module, function.module.names)
     for name, default in zip(reversed(places), reversed(arguments.defaults)):
         names[name] = interpreter.unsurely(default, home)
@@ -855,32 +889,30 @@ def _arguments(
 
 
 _STATEMENTS: dict[type[ast.AST], Any] = {
-    ast.Import: Interpreter._import,  # noqa: SLF001 - the table of the class itself
-    ast.ImportFrom: Interpreter._import_from,  # noqa: SLF001
-    ast.FunctionDef: Interpreter._function,  # noqa: SLF001
-    ast.AsyncFunctionDef: Interpreter._function,  # noqa: SLF001
-    ast.ClassDef: Interpreter._class,  # noqa: SLF001
-    ast.Expr: Interpreter._expression,  # noqa: SLF001
-    ast.Assign: Interpreter._assign,  # noqa: SLF001
-    ast.AnnAssign: Interpreter._annotated,  # noqa: SLF001
-    ast.AugAssign: Interpreter._augmented,  # noqa: SLF001
-    ast.If: Interpreter._if,  # noqa: SLF001
-    ast.Try: Interpreter._try,  # noqa: SLF001
-    ast.Raise: Interpreter._raise,  # noqa: SLF001
-    ast.For: Interpreter._for,  # noqa: SLF001
-    ast.AsyncFor: Interpreter._for,  # noqa: SLF001
-    ast.While: Interpreter._while,  # noqa: SLF001
-    ast.With: Interpreter._with,  # noqa: SLF001
-    ast.AsyncWith: Interpreter._with,  # noqa: SLF001
-    ast.Match: Interpreter._match,  # noqa: SLF001
-    ast.Return: Interpreter._return,  # noqa: SLF001
-    ast.Global: Interpreter._global,  # noqa: SLF001
-    ast.Assert: Interpreter._assert,  # noqa: SLF001
-    ast.Break: Interpreter._break,  # noqa: SLF001
-    ast.Continue: Interpreter._continue,  # noqa: SLF001
-    ast.Delete: Interpreter._delete,  # noqa: SLF001
+    ast.Import: Interpreter._import,
+    ast.ImportFrom: Interpreter._import_from,
+    ast.FunctionDef: Interpreter._function,
+    ast.AsyncFunctionDef: Interpreter._function,
+    ast.ClassDef: Interpreter._class,
+    ast.Expr: Interpreter._expression,
+    ast.Assign: Interpreter._assign,
+    ast.AnnAssign: Interpreter._annotated,
+    ast.AugAssign: Interpreter._augmented,
+    ast.If: Interpreter._if_else,
+    ast.Try: Interpreter._try,
+    ast.Raise: Interpreter._raise,
+    ast.For: Interpreter._for,
+    ast.AsyncFor: Interpreter._for,
+    ast.While: Interpreter._while,
+    ast.With: Interpreter._with,
+    ast.AsyncWith: Interpreter._with,
+    ast.Match: Interpreter._match,
+    ast.Return: Interpreter._return,
+    ast.Global: Interpreter._global,
+    ast.Assert: Interpreter._assert,
+    ast.Break: Interpreter._break,
+    ast.Continue: Interpreter._continue,
+    ast.Delete: Interpreter._delete,
 }
 if hasattr(ast, "TryStar"):
-    _STATEMENTS[ast.TryStar] = Interpreter._try  # noqa: SLF001
-
-_ = VersionText
+    _STATEMENTS[ast.TryStar] = Interpreter._try

@@ -248,8 +248,10 @@ def operate(operator: str, left: Any, right: Any) -> Any:
     """What an operator gives for constants; UNKNOWN where that is not known."""
     if isinstance(left, _OBJECTS) or isinstance(right, _OBJECTS):
         return UNKNOWN
-    if operator == "Add" and isinstance(left, (list, tuple)) and type(left) is type(right):
-        return left + right
+    if operator == "Add" and isinstance(left, list) and isinstance(right, list):
+        return [*left, *right]
+    if operator == "Add" and isinstance(left, tuple) and isinstance(right, tuple):
+        return (*left, *right)
     if not known(left) or not known(right):
         return UNKNOWN
     try:

@@ -34,7 +34,17 @@ if TYPE_CHECKING:
 
 _LONG = 60_000  # characters from which on a module is searched before it is parsed
 _LONGEST = 3_000_000
-_ALWAYS = {"__name__", "__file__", "__path__", "__doc__", "__spec__", "__loader__", "__package__", "__dict__", "__class__"}
+_ALWAYS = {
+    "__name__",
+    "__file__",
+    "__path__",
+    "__doc__",
+    "__spec__",
+    "__loader__",
+    "__package__",
+    "__dict__",
+    "__class__",
+}
 _DYNAMIC = ("globals()", "sys.modules[__name__]", "vars()", "locals()", "\ndef __getattr__", "lazy_loader", "__dict__.update",
             "\n    def __getattr__(name")  # fmt: skip
 _DYNAMIC_CALLS = {"setattr", "exec", "eval", "globals", "vars"}
@@ -94,7 +104,9 @@ def global_names(source: str) -> set[str]:
     if "global " not in source:
         return set()
     return {
-        name.strip() for names in re.findall(r"^[ \t]+global +([\w, ]+)", source, re.MULTILINE) for name in names.split(",")
+        name.strip()
+        for names in re.findall(r"^[ \t]+global +([\w, ]+)", source, re.MULTILINE)
+        for name in names.split(",")
     }
 
 
@@ -196,7 +208,9 @@ def _look_up(interpreter: Interpreter, module: Module, name: str) -> Any:
 def _stands_in(source: str, name: str) -> bool:
     """Whether a long source plainly binds a name, so that it need not be parsed."""
     escaped = re.escape(name)
-    return bool(re.search(rf"^(?:(?:async )?def {escaped}|class {escaped}|{escaped}(?: *:.*)? =)\b", source, re.MULTILINE))
+    return bool(
+        re.search(rf"^(?:(?:async )?def {escaped}|class {escaped}|{escaped}(?: *:.*)? =)\b", source, re.MULTILINE)
+    )
 
 
 def _is_native(interpreter: Interpreter, name: str) -> bool:

@@ -148,7 +148,7 @@ class Scope:
         self.rest = 0  # so many of them may have left the block
 
 
-class Raised(Exception):  # noqa: N818 - it is a signal: the inspected code raises, not we
+class Raised(Exception):
     """The inspected code raises here. `kind` is the name of the built-in exception, None for another."""
 
     def __init__(self, kind: str | None, error: str, module: Module, line: int, name: str, needed_from: str) -> None:
@@ -161,7 +161,7 @@ class Raised(Exception):  # noqa: N818 - it is a signal: the inspected code rais
         self.needed_from = needed_from
 
 
-class Returned(Exception):  # noqa: N818 - a signal
+class Returned(Exception):
     """A function returns."""
 
     def __init__(self, value: Any) -> None:
@@ -169,7 +169,7 @@ class Returned(Exception):  # noqa: N818 - a signal
         self.value = value
 
 
-class Left(Exception):  # noqa: N818 - a signal
+class Left(Exception):
     """A loop is left or goes on: `break` or `continue`."""
 
     def __init__(self, *, again: bool) -> None:
