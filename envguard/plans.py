@@ -15,12 +15,15 @@ from envguard.rule import (
     ArchitectureNeed,
     DistributionNeed,
     DriverForCudaNeed,
+    FixTemplate,
     OwnerNeed,
     RequiredInTurnNeed,
     RequirementsNeed,
     TorchBuildNeed,
+    WindowNeed,
 )
 from envguard.versions import Clause, declared, parse_wanted, satisfies
+from envguard.ways import limits, way_out
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from envguard.rule import TorchBuild
     from envguard.rulebook import RuleBook
     from envguard.versions import Wanted
+    from envguard.ways import Way
 
 _MOST_REMEMBERED = 1_000  # keeps memory flat over any number of environments
 _NOTHING_IGNORED: frozenset[str] = frozenset()
@@ -43,10 +47,22 @@ _INDEX = "https://download.pytorch.org/whl"
 class _Constraints:
     """The version clauses of rules that apply together, by distribution. Equal ones are one object."""
 
-    __slots__ = ("clauses",)
+    __slots__ = ("asking", "clauses", "windows")
 
-    def __init__(self, clauses: Mapping[str, tuple[Clause, ...]]) -> None:
+    def __init__(
+        self,
+        clauses: Mapping[str, tuple[Clause, ...]],
+        asking: Mapping[str, tuple[str, ...]],
+        windows: tuple[WindowNeed, ...],
+    ) -> None:
         self.clauses = clauses
+        self.asking = asking
+        self.windows = windows
+
+    def with_limits(self, more: Mapping[str, tuple[Clause, ...]]) -> _Constraints:
+        """The same with bounds that some installed distributions set for others."""
+        clauses = {**self.clauses, **{name: (*self.clauses.get(name, ()), *bounds) for name, bounds in more.items()}}
+        return _Constraints(clauses, self.asking, self.windows)
 
 
 class _Machine(Frozen):
@@ -102,11 +118,17 @@ class Mender:
         """The outcomes with their fixes, and the plan where package rules fail."""
         how, python = installer(subject.environment)
         rows = [found[0] for found in judged]
-        constraints = self._constraints_of(rows)
+        rules = self._constraints_of(rows)
+        constraints = self._limited(rules, subject.environment)
         machine = self._machine(subject) if [1 for found in judged if found[3] and found[0].installs_torch] else None
         outcomes: list[Outcome] = []
         for row, outcome, _, wants_fix in judged:
-            if wants_fix:
+            if wants_fix and row.rule.fix.window:
+                way = self._way(row, subject.environment, rules)
+                fix = self._fix_of_pair(row, way, rules, how)
+                message = f"{outcome.message}: {way.brief}"
+                outcomes.append(replace(outcome, message=message, fix=Fix(fix.text, _written(fix.commands, python))))
+            elif wants_fix:
                 fix = self._fix(row, machine, constraints, how)
                 outcomes.append(replace(outcome, fix=Fix(fix.text, _written(fix.commands, python))))
             else:
@@ -138,15 +160,54 @@ class Mender:
         known = self._constraints.get(asked)
         if known is None:
             clauses: dict[str, tuple[Clause, ...]] = {}
+            asking: dict[str, tuple[str, ...]] = {}
+            windows = []
             for row in rows:
                 need = row.rule.need
+                if isinstance(need, WindowNeed) and row.rule.severity == "error":
+                    windows.append(need)
                 if isinstance(need, DistributionNeed) and row.rule.severity == "error":
                     clauses[need.wanted.name] = (*clauses.get(need.wanted.name, ()), *need.wanted.clauses)
+                    if need.wanted.clauses:
+                        asking[need.wanted.name] = (*asking.get(need.wanted.name, ()), row.rule.id)
             if len(self._constraints) >= _MOST_REMEMBERED:
                 self._constraints.clear()
-            known = self._constraints.setdefault(tuple(clauses.items()), _Constraints(clauses))
+            made = _Constraints(clauses, asking, tuple(windows))
+            known = self._constraints.setdefault((tuple(clauses.items()), made.windows), made)
             self._constraints[asked] = known
         return known
+
+    def _limited(self, constraints: _Constraints, environment: Environment) -> _Constraints:
+        """Constraints with the bounds that the installed halves of pairs set for the others; equal ones are one."""
+        if not constraints.windows:
+            return constraints
+        more = limits(self._book, constraints.windows, environment)
+        if not more:
+            return constraints
+        asked = "limited", constraints, tuple(more.items())
+        known: _Constraints | None = self._remembered.get(asked)
+        return known or self._remember(asked, constraints.with_limits(more))
+
+    def _way(self, row: Row, environment: Environment, constraints: _Constraints) -> Way:
+        need = row.rule.need
+        if not isinstance(need, WindowNeed):
+            need = self._book.windows(*row.rule.fix.window, effects=("import-fails", "aborts"))
+        others = [each for each in constraints.windows if each != need]
+        return way_out(
+            self._book,
+            need,
+            row.rule.fix.window,
+            environment,
+            constraints.clauses,
+            constraints.asking,
+            others,
+        )
+
+    def _fix_of_pair(self, row: Row, way: Way, constraints: _Constraints, how: Installer) -> Fix:
+        """The fix of two distributions that do not work together, with PYTHON for the interpreter."""
+        words = [each for each in (way.text, row.rule.fix.text) if each]
+        template = FixTemplate(install=(way.wanted,) if way.wanted else (), text=" ".join(words))
+        return render(template, constraints.clauses, how, None)
 
     def _fix(self, row: Row, machine: _Machine | None, constraints: _Constraints, how: Installer) -> Fix:
         """The fix of an unmet rule, with PYTHON for the interpreter."""
@@ -210,15 +271,17 @@ class Mender:
         installs fails no further rule.
         """
         while True:
-            constraints = self._constraints_of(rows)
+            rules = self._constraints_of(rows)
+            constraints = self._limited(rules, subject.environment)
             torch = None
             if [True for row in packages if row.installs_torch]:
                 machine = machine or self._machine(subject)
                 torch = self._torch(machine, constraints, None)
-            asked = constraints, tuple(packages), torch
+            ways = self._ways(subject.environment, packages, rules, constraints, torch)
+            asked = constraints, tuple(packages), torch, ways
             attempt: _Attempt | None = self._remembered.get(asked)
             if attempt is None:
-                attempt = self._remember(asked, self._what(packages, constraints, torch))
+                attempt = self._remember(asked, self._what(packages, constraints, torch, ways))
             then, changed = apply(self._book, subject.environment, attempt)
             after = Subject(then, self._request)
             if self._course.groups:
@@ -233,10 +296,30 @@ class Mender:
             packages = packages + more
             rows = list(dict.fromkeys([*rows, *[found[0] for found in judged]]))
 
-    def _what(self, packages: list[Row], constraints: _Constraints, torch: TorchFix | None) -> _Attempt:
+    def _ways(
+        self,
+        environment: Environment,
+        packages: list[Row],
+        rules: _Constraints,
+        constraints: _Constraints,
+        torch: TorchFix | None,
+    ) -> tuple[Wanted, ...]:
+        """The ways out of pairs, as they are after everything else of a plan."""
+        pairs = [row for row in packages if row.rule.fix.window]
+        if not pairs:
+            return ()
+        rest = [row for row in packages if not row.rule.fix.window]
+        if rest:
+            environment, _ = apply(self._book, environment, self._what(rest, constraints, torch))
+        ways = [self._way(row, environment, rules).wanted for row in pairs]
+        return tuple([wanted for wanted in ways if wanted is not None])
+
+    def _what(
+        self, packages: list[Row], constraints: _Constraints, torch: TorchFix | None, ways: tuple[Wanted, ...] = ()
+    ) -> _Attempt:
         """What to install: each failing rule's own fix, and for a missing backend all that belongs to it."""
         uninstall = tuple(dict.fromkeys([name for row in packages for name in row.rule.fix.uninstall]))
-        wanted = [each for row in packages for each in row.rule.fix.install]
+        wanted = [*(each for row in packages for each in row.rule.fix.install), *ways]
         if any(row.rule.id == f"{self._backend.name}/installed" for row in packages):
             wanted += self._backend.install
         return _Attempt(self._book, merge(wanted, constraints.clauses), uninstall, torch)
@@ -266,6 +349,8 @@ def _can_change(row: Row, changed: frozenset[str]) -> bool:
         read = need.wanted.name
     elif isinstance(need, OwnerNeed):
         read = need.distribution
+    elif isinstance(need, WindowNeed):
+        return need.distribution in changed or need.other in changed
     else:
         read = "torch" if isinstance(need, TorchBuildNeed | DriverForCudaNeed | ArchitectureNeed) else ""
     when = row.rule.when

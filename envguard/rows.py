@@ -95,7 +95,7 @@ class Row:
         self.host = request.host if rule.origin == "host" else None
         self.readers: tuple[Reader, ...] = (read,) if self.host is None else (read, version_of(self.host))
         template = rule.fix
-        self.installs = bool(template.install or template.uninstall or template.torch)
+        self.installs = bool(template.install or template.uninstall or template.torch or template.window)
         self.installs_torch = template.torch
         self._fix = None if self.installs or template.unset else Fix(template.text or "", ())
         self._memory = Memory()

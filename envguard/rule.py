@@ -168,6 +168,34 @@ class VariableNeed(Frozen):
     assumed_unset: bool = False
 
 
+class Window(Frozen):
+    """A row of the table of released pairs: with which versions of another distribution some releases of one work.
+
+    `needs` is None where no release of the other one serves. `missing` names what the others lack; `source` is the
+    wheel that the row was read from.
+    """
+
+    releases: tuple[Clause, ...]
+    needs: tuple[Clause, ...] | None
+    effect: str
+    missing: tuple[str, ...]
+    source: str
+
+
+class WindowNeed(Frozen):
+    """The installed versions of two distributions are a pair without one of some effects.
+
+    `newest` and `newest_other` are the newest releases that were read for the table.
+    """
+
+    distribution: str
+    other: str
+    effects: tuple[str, ...]
+    windows: tuple[Window, ...]
+    newest: str
+    newest_other: str
+
+
 if TYPE_CHECKING:
     Need: TypeAlias = (
         DistributionNeed
@@ -191,17 +219,22 @@ if TYPE_CHECKING:
         | SystemNeed
         | ToolNeed
         | VariableNeed
+        | WindowNeed
     )
 
 
 class FixTemplate(Frozen):
-    """How to mend a rule, before the inspected interpreter is known."""
+    """How to mend a rule, before the inspected interpreter is known.
+
+    `window` names the two distributions of a pair, the one that should give way first.
+    """
 
     install: tuple[Wanted, ...] = ()
     uninstall: tuple[str, ...] = ()
     torch: bool = False
     unset: tuple[str, ...] = ()
     text: str | None = None
+    window: tuple[str, ...] = ()
 
 
 class Rule(Frozen):

@@ -14,7 +14,7 @@ from envguard.errors import BadRules
 from envguard.model import OPERATIONS, WEIGHTS
 from envguard.rule import SchemeNeed
 from envguard.rulebook import RuleBook
-from envguard.versions import key, parse_clauses, parse_wanted
+from envguard.versions import key, normalize, parse_clauses, parse_wanted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ else:
 
 SEVERITIES = ("error", "warning", "info")
 KINDS = ("absent", "version", "hardware", "platform", "broken", "configuration", "advisory")
-ORIGINS = ("baseline", "host", "metadata", "files", "table")
+ORIGINS = ("baseline", "host", "metadata", "files", "windows", "table")
+EFFECTS = ("import-fails", "aborts", "kernels-skipped", "feature-lost")
 DEVICES = ("auto", "cuda", "rocm", "xpu", "mps", "cpu")
 ACCELERATORS = ("cuda", "rocm", "xpu", "mps")
 WHEN_HOSTS = ("diffusers", "transformers", "none")
@@ -99,13 +100,14 @@ def check_tables(tables: Mapping[str, Table]) -> None:
     """Refuse tables that do not hold to the format, each alone and all together. Raises BadRules."""
     backends: set[str] = set()
     for file, table in tables.items():
-        _only(file, table, set(), {"backend", "rule", "releases", "torch-builds"})
+        _only(file, table, set(), {"backend", "rule", "releases", "torch-builds", "newest", "window"})
         if "backend" in table:
             _check_backend(f"{file}: backend", table["backend"])
             if table["backend"]["name"] in backends:
                 raise BadRules(f"{file}: backend.name: expected a name of its own, {table['backend']['name']} is taken")
             backends.add(table["backend"]["name"])
         _check_releases(file, table)
+        _check_windows(file, table)
     for file, table in tables.items():
         rows = table.get("rule", [])
         if not isinstance(rows, list):
@@ -114,6 +116,7 @@ def check_tables(tables: Mapping[str, Table]) -> None:
             _check_row(f"{file}: rule {number}", row, backends)
     book = RuleBook(tables)
     _check_together(book)
+    _check_pairs(tables)
 
 
 def _check_backend(where: str, header: Any) -> None:
@@ -145,6 +148,63 @@ def _check_releases(file: str, table: Table) -> None:
         if not _is_capability(build["cuda"]):
             raise BadRules(f"{where}: cuda: expected a CUDA version such as 13.0, found {build['cuda']!r}")
         _list_of(where, "architectures", build["architectures"], _is_text, "architectures such as sm_80")
+
+
+def _check_windows(file: str, table: Table) -> None:
+    for name, version in _table(file, "newest", table).items():
+        if not _is_version(version):
+            raise BadRules(f"{file}: newest.{_shown(name)}: expected a PEP 440 version, found {version!r}")
+    rows = table.get("window", [])
+    if not isinstance(rows, list):
+        raise BadRules(f"{file}: window: expected a list of tables, found {rows!r}")
+    if rows and os.path.basename(file) != WINDOWS_FILE:
+        raise BadRules(f"{file}: window: expected in {WINDOWS_FILE} alone")
+    seen: dict[Any, list[tuple[Clause, ...]]] = {}
+    for number, row in enumerate(rows, 1):
+        where = f"{file}: window {number}"
+        _only(where, row, {"distribution", "releases", "other", "needs", "effect", "source"}, {"missing"})
+        for name in ("distribution", "other"):
+            if not _is_text(row[name]) or row[name] != normalize(row[name]):
+                raise BadRules(f"{where}: {name}: expected the normalized name of a distribution, found {row[name]!r}")
+            if row[name] not in table.get("newest", {}):
+                raise BadRules(f"{where}: {name}: expected the newest release of {row[name]} that was read in newest")
+        for name in ("releases", "needs"):
+            if not (_is_clauses(row[name]) or (name == "needs" and row[name] == "none")):
+                raise BadRules(f"{where}: {name}: expected versions such as >=0.17.0,<0.18.0, found {row[name]!r}")
+        _one_of(where, "effect", row["effect"], EFFECTS)
+        _text(where, "source", row["source"])
+        if "missing" in row:
+            _list_of(where, "missing", row["missing"], _is_text, "names")
+        ranges = seen.setdefault((row["distribution"], row["other"], row["effect"]), [])
+        mine = parse_clauses(row["releases"])
+        if any(not _ranges_disjoint(mine, other) for other in ranges):
+            raise BadRules(f"{where}: releases: expected ranges that do not overlap, but two of them do")
+        ranges.append(mine)
+
+
+WINDOWS_FILE = "windows.toml"
+
+
+def _check_pairs(tables: Mapping[str, Table]) -> None:
+    """Each pair that a rule asks for has rows in the table, and each row is asked for by a rule."""
+    if WINDOWS_FILE not in tables:
+        return
+    rows = tables[WINDOWS_FILE].get("window", [])
+    there = {(row["distribution"], row["other"], row["effect"]) for row in rows}
+    asked: set[tuple[str, str, str]] = set()
+    for file, table in tables.items():
+        for rule in table.get("rule", []):
+            need = rule["need"].get("window")
+            if need is None:
+                continue
+            pairs = {(need["distribution"], need["other"], effect) for effect in need["effects"]}
+            if not pairs & there:
+                raise BadRules(f"{file}: {rule['id']}: need.window: expected a pair of {WINDOWS_FILE}, found {need!r}")
+            if sorted(rule["fix"].get("window", ())) != sorted((need["distribution"], need["other"])):
+                raise BadRules(f"{file}: {rule['id']}: fix.window: expected the two distributions of the need")
+            asked |= pairs
+    for distribution, other, effect in sorted(there - asked):
+        raise BadRules(f"{WINDOWS_FILE}: window: no rule asks for {effect} of {distribution} with {other}")
 
 
 def _check_row(where: str, row: Any, backends: set[str]) -> None:
@@ -224,9 +284,9 @@ def _check_need(where: str, row: Table, backends: set[str]) -> None:
 
 
 def _check_fix(where: str, fix: Any) -> None:
-    _only(f"{where}: fix", fix, set(), {"install", "uninstall", "torch", "unset", "text"})
+    _only(f"{where}: fix", fix, set(), {"install", "uninstall", "torch", "unset", "text", "window"})
     if not fix:
-        raise BadRules(f"{where}: fix: expected at least one of install, uninstall, torch, unset, text")
+        raise BadRules(f"{where}: fix: expected at least one of install, uninstall, torch, unset, window, text")
     if "install" in fix:
         _list_of(where, "fix.install", fix["install"], _is_wanted, "requirements such as torchao>=0.15.0")
     for name in ("uninstall", "unset"):
@@ -236,6 +296,8 @@ def _check_fix(where: str, fix: Any) -> None:
         _one_of(where, "fix.torch", fix["torch"], ("accelerator",))
     if "text" in fix:
         _text(where, "fix.text", fix["text"])
+    if "window" in fix and not _is_pair(fix["window"]):
+        raise BadRules(f"{where}: fix.window: expected two distributions, found {fix['window']!r}")
 
 
 def _check_together(book: RuleBook) -> None:
@@ -422,6 +484,20 @@ def _is_variable(value: Any) -> bool:
     )
 
 
+def _is_window(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and set(value) == {"distribution", "other", "effects"}
+        and _is_text(value["distribution"])
+        and _is_text(value["other"])
+        and _list_from(EFFECTS)(value["effects"])
+    )
+
+
+def _is_pair(value: Any) -> bool:
+    return _list_from(())(value) and len(value) == 2
+
+
 def _list_from(choices: tuple[str, ...]) -> Callable[[Any], bool]:
     """Whether a value is a list of some choices (none: of any strings), each once."""
 
@@ -458,5 +534,6 @@ _NEEDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "python_build": (_exactly("gil"), '"gil"'),
     "system": (_list_from(SYSTEMS), f"systems of {', '.join(SYSTEMS)}"),
     "tool": (_exactly(*TOOLS), f"one of {', '.join(TOOLS)}"),
+    "window": (_is_window, "distribution, other and effects, a pair of windows.toml"),
     "variable": (_is_variable, "name and value or not, such as { name = 'X', not = ['0'] }"),
 }

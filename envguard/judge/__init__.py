@@ -6,7 +6,7 @@ second turns those facts into a Finding and looks at nothing else, so that equal
 
 from __future__ import annotations
 
-from envguard.judge import hardware, software
+from envguard.judge import hardware, software, windows
 from envguard.judge.subject import asked
 from envguard.rule import (
     AcceleratorNeed,
@@ -30,6 +30,7 @@ from envguard.rule import (
     VariableNeed,
     VisibleNeed,
     WeightsNeed,
+    WindowNeed,
 )
 
 TYPE_CHECKING = False
@@ -89,6 +90,8 @@ def examine(  # noqa: RET503 - `_no_judge` never returns
             return software.tool(need)
         case VariableNeed():
             return software.variable(need)
+        case WindowNeed():
+            return windows.window(need)
         case _:
             _no_judge(need)
 

@@ -26,6 +26,7 @@ from envguard.rule import (
     VariableNeed,
     VisibleNeed,
     WeightsNeed,
+    WindowNeed,
 )
 from envguard.versions import satisfies
 
@@ -122,6 +123,8 @@ def need_text(need: Need) -> str:
             return f"the build tool {need.tool}"
         case VariableNeed():
             return _variable(need)
+        case WindowNeed():
+            return f"releases of {need.distribution} and {need.other} that work together (rules/windows.toml)"
 
 
 def when_text(when: When, owner: str = "") -> str:
@@ -175,6 +178,8 @@ def _fix_text(fix: FixTemplate) -> str:
         parts.append("install a torch build that fits the machine's driver")
     if fix.unset:
         parts.append(f"unset {', '.join(fix.unset)}")
+    if fix.window:
+        parts.append("install a release of {0} that works with the other, or one of {1}".format(*fix.window))
     if fix.text:
         parts.append(fix.text)
     return "; ".join(parts)
@@ -269,6 +274,7 @@ def _as_json(rule: Rule) -> dict[str, Any]:
             "torch": fix.torch,
             "unset": list(fix.unset),
             "text": fix.text,
+            **({"window": list(fix.window)} if fix.window else {}),
         },
         "after": list(rule.after),
         "origin": rule.origin,

@@ -26,6 +26,7 @@ from envguard.rule import (
     TorchBuildNeed,
     VariableNeed,
     VisibleNeed,
+    WindowNeed,
 )
 from envguard.versions import NOT_FOLLOWED, declared
 
@@ -113,6 +114,8 @@ def wanted_by(rules: Iterable[Rule]) -> Wanted:
             named.add(need.distribution)
         elif isinstance(need, OwnerNeed):
             owners[need.import_name] = need.distribution
+        elif isinstance(need, WindowNeed):
+            named.update((need.distribution, need.other))
         elif isinstance(need, ToolNeed):
             toolchain = True
         elif isinstance(need, VariableNeed):

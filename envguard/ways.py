@@ -1,0 +1,259 @@
+"""Ways out for two distributions whose installed releases do not work together.
+
+Either may give way, as far as the rules that apply and the requirements of what else is installed leave it a release.
+"""
+
+from __future__ import annotations
+
+from envguard.frozen import Frozen
+from envguard.judge.windows import rows_for, serves
+from envguard.versions import Clause, Wanted, key, normalize, parse_wanted, satisfies
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
+
+    from envguard.model import Environment
+    from envguard.rule import WindowNeed
+    from envguard.rulebook import RuleBook
+
+    Clauses = Mapping[str, tuple[Clause, ...]]
+
+
+class Way(Frozen):
+    """What to install so that a pair works, and the words for it; nothing to install where no way exists.
+
+    `brief` names every way that there is.
+    """
+
+    wanted: Wanted | None
+    text: str
+    brief: str
+
+
+class _Bound(Frozen):
+    """Why a distribution cannot have just any release: who asks, and for what."""
+
+    clauses: tuple[Clause, ...]
+    text: str
+
+
+class _Side(Frozen):
+    """One of the two distributions: what is installed, and the releases that would work with the other one.
+
+    `possible` are those that nothing else excludes, `above` is the first release after them, `excluded_by` says what
+    excludes the rest.
+    """
+
+    name: str
+    version: str
+    possible: tuple[str, ...]
+    above: str | None
+    excluded_by: str
+
+
+def limits(book: RuleBook, needs: Iterable[WindowNeed], environment: Environment) -> dict[str, tuple[Clause, ...]]:
+    """Upper bounds that the installed half of each pair sets for the other half."""
+    bounds: dict[str, tuple[Clause, ...]] = {}
+    for need in needs:
+        for name, other in ((need.distribution, need.other), (need.other, need.distribution)):
+            there = environment.version(other)
+            released = book.releases(name)
+            if not isinstance(there, str) or not released:
+                continue
+            good = [version for version in released if _fits(need, name, version, there)]
+            if good and good[-1] != released[-1]:
+                above = released[released.index(good[-1]) + 1]
+                bounds[name] = (*bounds.get(name, ()), Clause("<", above))
+    return bounds
+
+
+def way_out(
+    book: RuleBook,
+    need: WindowNeed,
+    order: Sequence[str],
+    environment: Environment,
+    constraints: Clauses,
+    asking: Mapping[str, Sequence[str]],
+    others: Iterable[WindowNeed] = (),
+) -> Way:
+    """The way out of a pair that does not work: the first of `order` that can give way does.
+
+    `constraints` are the clauses of the rules that apply, `asking` the ids of those rules; `others` are further pairs,
+    which the way has to leave whole.
+    """
+    needs = (need, *others)
+    sides = [_side(book, needs, need, name, environment, constraints, asking) for name in order]
+    giving = next((side for side in sides if side.possible), None)
+    if giving is None:
+        reasons = " And ".join([side.excluded_by for side in sides if side.excluded_by])
+        names = " and ".join([side.name for side in sides])
+        return Way(None, f"No releases of {names} fit here. {reasons}", f"no releases of {names} fit here")
+    staying = next(side for side in sides if side is not giving)
+    text = _words(giving)
+    brief = _spec(giving)
+    if staying.possible:
+        text = f"{text}, or {_lower(_words(staying))}."
+        brief += f", or {_spec(staying)}"
+    else:
+        text = f"{text}. {staying.excluded_by}"
+    released = book.releases(giving.name)
+    allowed = [version for version in released if satisfies(version, constraints.get(giving.name, ()), "specifier")]
+    return Way(parse_wanted(giving.name + _range(released, allowed, giving.possible)), text, brief)
+
+
+def _fits(need: WindowNeed, name: str, version: str, there: str) -> bool:
+    """Whether a release of one half of a pair works with what is there of the other."""
+    one, other = (version, there) if name == need.distribution else (there, version)
+    return not any(row is not None and serves(row, other) is False for row in rows_for(need, one))
+
+
+def _side(
+    book: RuleBook,
+    needs: tuple[WindowNeed, ...],
+    need: WindowNeed,
+    name: str,
+    environment: Environment,
+    constraints: Clauses,
+    asking: Mapping[str, Sequence[str]],
+) -> _Side:
+    other = need.other if name == need.distribution else need.distribution
+    there, version = environment.version(other), environment.version(name)
+    serving = [each for each in book.releases(name) if _fits(need, name, each, there)]
+    bounds = _bounds_on(name, environment)
+    own = constraints.get(name, ())
+    if own:
+        rules = ", ".join(asking.get(name, ()))
+        bounds.append(_Bound(own, f"{rules} asks for {name}{','.join([c.operator + c.version for c in own])}"))
+    for each in needs:
+        if each is not need and name in (each.distribution, each.other):
+            half = each.other if name == each.distribution else each.distribution
+            found = environment.version(half)
+            if isinstance(found, str):
+                clauses = limits(book, (each,), environment).get(name, ())
+                bounds.append(_Bound(clauses, f"{half} {found} needs another {name}"))
+    possible = [each for each in serving if all(satisfies(each, bound.clauses, "specifier") for bound in bounds)]
+    released = book.releases(name)
+    above = released[released.index(possible[-1]) + 1 :] if possible else ()
+    return _Side(
+        name,
+        str(version),
+        tuple(possible),
+        above[0] if above else None,
+        _why_not(name, serving, bounds, there, other),
+    )
+
+
+def _why_not(name: str, serving: Sequence[str], bounds: Sequence[_Bound], there: Any, other: str) -> str:
+    """What excludes every release of a distribution that would serve."""
+    if not serving:
+        return f"No known release of {name} works with {other} {there}."
+    for bound in bounds:
+        if not any(satisfies(each, bound.clauses, "specifier") for each in serving):
+            return f"{name} cannot give way: {bound.text}."
+    return f"{name} cannot give way: {'; '.join([bound.text for bound in bounds])}." if bounds else ""
+
+
+def _bounds_on(name: str, environment: Environment) -> list[_Bound]:
+    """What the other installed distributions declare about one, as far as their requirements were observed."""
+    bounds = []
+    for by, entry in (environment.data.get("distributions") or {}).items():
+        for line in (entry or {}).get("requires") or ():
+            if _names(line, name):
+                wanted = _applying(line, environment)
+                if wanted is not None and wanted.clauses:
+                    bounds.append(_Bound(wanted.clauses, f"{by} {entry.get('version')} requires {wanted.text}"))
+    return bounds
+
+
+def _names(line: str, name: str) -> bool:
+    """Whether a requirement is about a distribution."""
+    end = next((index for index, sign in enumerate(line) if sign in "<>=!~[ (;@"), len(line))
+    return normalize(line[:end]) == name
+
+
+def _applying(line: str, environment: Environment) -> Wanted | None:
+    """A requirement that holds in the environment; one whose condition cannot be judged is taken to hold."""
+    text, _, marker = line.partition(";")
+    if "extra" in marker:
+        return None
+    if marker and _holds(marker.strip(), environment) is False:
+        return None
+    try:
+        return parse_wanted(text.strip())
+    except ValueError:
+        return None
+
+
+def _holds(marker: str, environment: Environment) -> bool | None:
+    from packaging.markers import InvalidMarker, Marker, UndefinedEnvironmentName
+
+    fact = environment.fact
+    system, machine, python = fact("host", "system"), fact("host", "machine"), fact("python", "version")
+    facts: dict[str, Any] = {
+        "platform_system": system,
+        "sys_platform": _PLATFORMS.get(system) if isinstance(system, str) else None,
+        "platform_machine": machine,
+        "python_full_version": python,
+        "python_version": ".".join(python.split(".")[:2]) if isinstance(python, str) else None,
+    }
+    if any(name in marker and not isinstance(value, str) for name, value in facts.items()):
+        return None
+    try:
+        return Marker(marker).evaluate({name: value for name, value in facts.items() if isinstance(value, str)})
+    except (InvalidMarker, UndefinedEnvironmentName):
+        return None
+
+
+_PLATFORMS = {"Linux": "linux", "Windows": "win32", "Darwin": "darwin"}
+
+
+def _range(released: Sequence[str], allowed: Sequence[str], possible: Sequence[str]) -> str:
+    """The possible releases up to the newest of them, as a specifier: no bound where nothing is beyond it."""
+    best = possible[-1]
+    place = allowed.index(best) if best in allowed else 0
+    first = place
+    while first > 0 and allowed[first - 1] in possible:
+        first -= 1
+    above = released[released.index(best) + 1 :]
+    lower = f">={allowed[first]}" if allowed and first > 0 else ""
+    upper = f"<{above[0]}" if above else ""
+    if lower and upper and first == place:
+        return f"=={best}"
+    return ",".join([bound for bound in (lower, upper) if bound]) or f">={best}"
+
+
+def _words(side: _Side) -> str:
+    """The way of one distribution, from what is there to the releases that work."""
+    newer, older = _around(side)
+    if len(side.possible) == 1:
+        return f"{'Upgrade' if newer else 'Go back'} to {side.name}=={side.possible[0]}"
+    if not older:
+        return f"Upgrade {side.name} to {newer[0]} or newer" + (f", before {side.above}" if side.above else "")
+    if not newer:
+        return f"Install {_spec(side)}"
+    return f"Install another {side.name} ({older[-1]} or {newer[0]})"
+
+
+def _spec(side: _Side) -> str:
+    """The same as short as it can be said."""
+    newer, older = _around(side)
+    if len(side.possible) == 1:
+        return f"{side.name}=={side.possible[0]}"
+    if not older:
+        return f"{side.name}>={newer[0]}"
+    if not newer:
+        return f"{side.name}<{side.above}" if side.above else f"{side.name}<={older[-1]}"
+    return f"another {side.name} ({older[-1]} or {newer[0]})"
+
+
+def _around(side: _Side) -> tuple[list[str], list[str]]:
+    """The releases that work, newer and older than the one that is there."""
+    mine = key(side.version) or ()
+    newer = [version for version in side.possible if (key(version) or ()) > mine]
+    return newer, [version for version in side.possible if version not in newer]
+
+
+def _lower(text: str) -> str:
+    return text[0].lower() + text[1:]
