@@ -47,22 +47,16 @@ _INDEX = "https://download.pytorch.org/whl"
 class _Constraints:
     """The version clauses of rules that apply together, by distribution. Equal ones are one object."""
 
-    __slots__ = ("asking", "clauses", "windows")
+    __slots__ = ("asking", "clauses")
 
-    def __init__(
-        self,
-        clauses: Mapping[str, tuple[Clause, ...]],
-        asking: Mapping[str, tuple[str, ...]],
-        windows: tuple[WindowNeed, ...],
-    ) -> None:
+    def __init__(self, clauses: Mapping[str, tuple[Clause, ...]], asking: Mapping[str, tuple[str, ...]]) -> None:
         self.clauses = clauses
         self.asking = asking
-        self.windows = windows
 
     def with_limits(self, more: Mapping[str, tuple[Clause, ...]]) -> _Constraints:
         """The same with bounds that some installed distributions set for others."""
         clauses = {**self.clauses, **{name: (*self.clauses.get(name, ()), *bounds) for name, bounds in more.items()}}
-        return _Constraints(clauses, self.asking, self.windows)
+        return _Constraints(clauses, self.asking)
 
 
 class _Machine(Frozen):
@@ -108,6 +102,8 @@ class Mender:
         self._backend = evaluator.backend
         self._request = evaluator.request
         self._course = evaluator.course
+        rows = [row for step in self._course.steps for row in step.rows if row.rule.severity == "error"]
+        self._paired = [row for row in rows if isinstance(row.rule.need, WindowNeed)]
         self._releases = frozenset([build.release for build in self._book.torch_builds])
         self._remembered: dict[Any, Any] = {}
         self._constraints: dict[Any, _Constraints] = {}
@@ -119,12 +115,12 @@ class Mender:
         how, python = installer(subject.environment)
         rows = [found[0] for found in judged]
         rules = self._constraints_of(rows)
-        constraints = self._limited(rules, subject.environment)
+        constraints = self._limited(rules, subject)
         machine = self._machine(subject) if [1 for found in judged if found[3] and found[0].installs_torch] else None
         outcomes: list[Outcome] = []
         for row, outcome, _, wants_fix in judged:
             if wants_fix and row.rule.fix.window:
-                way = self._way(row, subject.environment, rules)
+                way = self._way(row, subject, rules)
                 fix = self._fix_of_pair(row, way, rules, how)
                 message = f"{outcome.message}: {way.brief}"
                 outcomes.append(replace(outcome, message=message, fix=Fix(fix.text, _written(fix.commands, python))))
@@ -161,43 +157,45 @@ class Mender:
         if known is None:
             clauses: dict[str, tuple[Clause, ...]] = {}
             asking: dict[str, tuple[str, ...]] = {}
-            windows = []
             for row in rows:
                 need = row.rule.need
-                if isinstance(need, WindowNeed) and row.rule.severity == "error":
-                    windows.append(need)
                 if isinstance(need, DistributionNeed) and row.rule.severity == "error":
                     clauses[need.wanted.name] = (*clauses.get(need.wanted.name, ()), *need.wanted.clauses)
                     if need.wanted.clauses:
                         asking[need.wanted.name] = (*asking.get(need.wanted.name, ()), row.rule.id)
             if len(self._constraints) >= _MOST_REMEMBERED:
                 self._constraints.clear()
-            made = _Constraints(clauses, asking, tuple(windows))
-            known = self._constraints.setdefault((tuple(clauses.items()), made.windows), made)
+            known = self._constraints.setdefault(tuple(clauses.items()), _Constraints(clauses, asking))
             self._constraints[asked] = known
         return known
 
-    def _limited(self, constraints: _Constraints, environment: Environment) -> _Constraints:
+    def _pairs(self, subject: Subject) -> list[WindowNeed]:
+        """The pairs that have to work together here, also where half of one is not there yet."""
+        return [
+            row.rule.need
+            for row in self._paired
+            if isinstance(row.rule.need, WindowNeed) and row.applies(subject) is not False
+        ]
+
+    def _limited(self, constraints: _Constraints, subject: Subject) -> _Constraints:
         """Constraints with the bounds that the installed halves of pairs set for the others; equal ones are one."""
-        if not constraints.windows:
-            return constraints
-        more = limits(self._book, constraints.windows, environment)
+        more = limits(self._book, self._pairs(subject), subject.environment)
         if not more:
             return constraints
         asked = "limited", constraints, tuple(more.items())
         known: _Constraints | None = self._remembered.get(asked)
         return known or self._remember(asked, constraints.with_limits(more))
 
-    def _way(self, row: Row, environment: Environment, constraints: _Constraints) -> Way:
+    def _way(self, row: Row, subject: Subject, constraints: _Constraints) -> Way:
         need = row.rule.need
         if not isinstance(need, WindowNeed):
             need = self._book.windows(*row.rule.fix.window, effects=("import-fails", "aborts"))
-        others = [each for each in constraints.windows if each != need]
+        others = [each for each in self._pairs(subject) if each != need]
         return way_out(
             self._book,
             need,
             row.rule.fix.window,
-            environment,
+            subject.environment,
             constraints.clauses,
             constraints.asking,
             others,
@@ -272,12 +270,12 @@ class Mender:
         """
         while True:
             rules = self._constraints_of(rows)
-            constraints = self._limited(rules, subject.environment)
+            constraints = self._limited(rules, subject)
             torch = None
             if [True for row in packages if row.installs_torch]:
                 machine = machine or self._machine(subject)
                 torch = self._torch(machine, constraints, None)
-            ways = self._ways(subject.environment, packages, rules, constraints, torch)
+            ways = self._ways(subject, packages, rules, constraints, torch)
             asked = constraints, tuple(packages), torch, ways
             attempt: _Attempt | None = self._remembered.get(asked)
             if attempt is None:
@@ -298,7 +296,7 @@ class Mender:
 
     def _ways(
         self,
-        environment: Environment,
+        subject: Subject,
         packages: list[Row],
         rules: _Constraints,
         constraints: _Constraints,
@@ -310,8 +308,9 @@ class Mender:
             return ()
         rest = [row for row in packages if not row.rule.fix.window]
         if rest:
-            environment, _ = apply(self._book, environment, self._what(rest, constraints, torch))
-        ways = [self._way(row, environment, rules).wanted for row in pairs]
+            after, _ = apply(self._book, subject.environment, self._what(rest, constraints, torch))
+            subject = Subject(after, self._request)
+        ways = [self._way(row, subject, rules).wanted for row in pairs]
         return tuple([wanted for wanted in ways if wanted is not None])
 
     def _what(

@@ -172,7 +172,7 @@ class Window(Frozen):
     """A row of the table of released pairs: with which versions of another distribution some releases of one work.
 
     `needs` is None where no release of the other one serves. `missing` names what the others lack; `source` is the
-    wheel that the row was read from.
+    wheel that the row was read from; `measured` says that running showed what reading cannot.
     """
 
     releases: tuple[Clause, ...]
@@ -180,6 +180,7 @@ class Window(Frozen):
     effect: str
     missing: tuple[str, ...]
     source: str
+    measured: bool = False
 
 
 class WindowNeed(Frozen):

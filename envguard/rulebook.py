@@ -325,7 +325,7 @@ def make_window(row: Row) -> Window:
     """One row of the table of released pairs."""
     needs = None if row["needs"] == "none" else parse_clauses(row["needs"])
     releases = parse_clauses(row["releases"])
-    return Window(releases, needs, row["effect"], tuple(row.get("missing", ())), row["source"])
+    return Window(releases, needs, row["effect"], tuple(row.get("missing", ())), row["source"], row.get("measured", False))
 
 
 def make_fix(fix: Row) -> FixTemplate:

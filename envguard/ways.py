@@ -42,8 +42,8 @@ class _Bound(Frozen):
 class _Side(Frozen):
     """One of the two distributions: what is installed, and the releases that would work with the other one.
 
-    `possible` are those that nothing else excludes, `above` is the first release after them, `excluded_by` says what
-    excludes the rest.
+    `possible` are the newest of those that nothing else excludes, without a gap; `above` is the first release after
+    them, `excluded_by` says what excludes the rest.
     """
 
     name: str
@@ -100,11 +100,13 @@ def way_out(
         text = f"{text}. {staying.excluded_by}"
     released = book.releases(giving.name)
     allowed = [version for version in released if satisfies(version, constraints.get(giving.name, ()), "specifier")]
-    return Way(parse_wanted(giving.name + _range(released, allowed, giving.possible)), text, brief)
+    return Way(parse_wanted(giving.name + _range(giving, allowed)), text, brief)
 
 
-def _fits(need: WindowNeed, name: str, version: str, there: str) -> bool:
-    """Whether a release of one half of a pair works with what is there of the other."""
+def _fits(need: WindowNeed, name: str, version: str, there: Any) -> bool:
+    """Whether a release of one half of a pair works with what is there of the other, as far as that is known."""
+    if not isinstance(there, str):
+        return name == need.other or not any(row is not None and row.needs is None for row in rows_for(need, version))
     one, other = (version, there) if name == need.distribution else (there, version)
     return not any(row is not None and serves(row, other) is False for row in rows_for(need, one))
 
@@ -133,8 +135,9 @@ def _side(
             if isinstance(found, str):
                 clauses = limits(book, (each,), environment).get(name, ())
                 bounds.append(_Bound(clauses, f"{half} {found} needs another {name}"))
-    possible = [each for each in serving if all(satisfies(each, bound.clauses, "specifier") for bound in bounds)]
     released = book.releases(name)
+    allowed = [each for each in released if all(satisfies(each, bound.clauses, "specifier") for bound in bounds)]
+    possible = _newest_run([each for each in allowed if each in serving], allowed)
     above = released[released.index(possible[-1]) + 1 :] if possible else ()
     return _Side(
         name,
@@ -143,6 +146,17 @@ def _side(
         above[0] if above else None,
         _why_not(name, serving, bounds, there, other),
     )
+
+
+def _newest_run(good: Sequence[str], among: Sequence[str]) -> Sequence[str]:
+    """The newest of some versions and those before it, as far as there is no other between them."""
+    run: list[str] = []
+    for version in reversed(among):
+        if version in good:
+            run.insert(0, version)
+        elif run:
+            break
+    return run
 
 
 def _why_not(name: str, serving: Sequence[str], bounds: Sequence[_Bound], there: Any, other: str) -> str:
@@ -209,19 +223,13 @@ def _holds(marker: str, environment: Environment) -> bool | None:
 _PLATFORMS = {"Linux": "linux", "Windows": "win32", "Darwin": "darwin"}
 
 
-def _range(released: Sequence[str], allowed: Sequence[str], possible: Sequence[str]) -> str:
-    """The possible releases up to the newest of them, as a specifier: no bound where nothing is beyond it."""
-    best = possible[-1]
-    place = allowed.index(best) if best in allowed else 0
-    first = place
-    while first > 0 and allowed[first - 1] in possible:
-        first -= 1
-    above = released[released.index(best) + 1 :]
-    lower = f">={allowed[first]}" if allowed and first > 0 else ""
-    upper = f"<{above[0]}" if above else ""
-    if lower and upper and first == place:
-        return f"=={best}"
-    return ",".join([bound for bound in (lower, upper) if bound]) or f">={best}"
+def _range(side: _Side, allowed: Sequence[str]) -> str:
+    """The possible releases as a specifier: no bound where nothing that the rules allow is beyond it."""
+    lower = f">={side.possible[0]}" if side.possible[0] != allowed[0] else ""
+    upper = f"<{side.above}" if side.above else ""
+    if len(side.possible) == 1 and lower and upper:
+        return f"=={side.possible[0]}"
+    return ",".join([bound for bound in (lower, upper) if bound]) or f">={side.possible[0]}"
 
 
 def _words(side: _Side) -> str:
@@ -229,11 +237,9 @@ def _words(side: _Side) -> str:
     newer, older = _around(side)
     if len(side.possible) == 1:
         return f"{'Upgrade' if newer else 'Go back'} to {side.name}=={side.possible[0]}"
-    if not older:
+    if newer and not older:
         return f"Upgrade {side.name} to {newer[0]} or newer" + (f", before {side.above}" if side.above else "")
-    if not newer:
-        return f"Install {_spec(side)}"
-    return f"Install another {side.name} ({older[-1]} or {newer[0]})"
+    return f"Install {_spec(side)}"
 
 
 def _spec(side: _Side) -> str:
@@ -241,11 +247,9 @@ def _spec(side: _Side) -> str:
     newer, older = _around(side)
     if len(side.possible) == 1:
         return f"{side.name}=={side.possible[0]}"
-    if not older:
+    if newer and not older:
         return f"{side.name}>={newer[0]}"
-    if not newer:
-        return f"{side.name}<{side.above}" if side.above else f"{side.name}<={older[-1]}"
-    return f"another {side.name} ({older[-1]} or {newer[0]})"
+    return f"{side.name}<{side.above}" if side.above else f"{side.name}>={side.possible[0]}"
 
 
 def _around(side: _Side) -> tuple[list[str], list[str]]:
