@@ -69,7 +69,7 @@ class Expressions:
         """What lies in a folder."""
         raise NotImplementedError
 
-    def called(self, path: str, arguments: list[Any]) -> None:
+    def called(self, path: str, arguments: list[Any], module: Module) -> None:
         """A function was called of which only the name is known."""
         raise NotImplementedError
 
@@ -341,7 +341,7 @@ class Expressions:
             return library.method(function.owner, function.name, arguments, keywords)
         self.doubts += 1
         if isinstance(function, Unknown) and function.path:
-            self.called(function.path, arguments)
+            self.called(function.path, arguments, scope.module)
         return UNKNOWN
 
     def forget(self, node: ast.expr, scope: Scope) -> None:

@@ -83,7 +83,7 @@ class Interpreter(Expressions):
         self.complete = complete
         self.modules: dict[str, Module] = {}
         self.losses: list[Loss] = []
-        self.calls: list[tuple[str, list[Any], bool]] = []  # name, arguments, whether it certainly is called
+        self.calls: list[tuple[str, str, list[Any], bool]] = []  # name, module, arguments, whether certainly called
         self.watched: frozenset[str] = frozenset()
         self._steps = 0
         self._active: tuple[Any, ...] = ()  # the functions that are being gone through
@@ -139,7 +139,7 @@ class Interpreter(Expressions):
             return Unknown(full)
         if parent is not None and not parent.followed and self._puts_into_modules(parent, full):
             return Unknown(full)
-        if parent is None and (not self.complete or self.unsure):
+        if parent is None and (not self.complete or full in self.sources.doubtful):
             return Unknown(full)
         if self.unsure:
             return Unknown(full)
@@ -461,7 +461,8 @@ class Interpreter(Expressions):
     def _handle(self, node: ast.Try, raised: Raised, scope: Scope) -> None:
         for handler in node.handlers:
             if _matches(raised, handler.type):
-                self._lost(raised)
+                if not any(isinstance(each, (ast.Import, ast.ImportFrom)) for each in ast.walk(handler)):
+                    self._lost(raised)  # else it takes the same from another place, as of another release
                 if handler.name:
                     self._set(handler.name, SOMETHING, scope)
                 self._handled.append(raised)
@@ -688,7 +689,7 @@ class Interpreter(Expressions):
             return self._is_instance(arguments)
         value = UNKNOWN if keywords else library.call(path, arguments, self.around)
         if isinstance(value, Unknown):
-            self.called(path, arguments)
+            self.called(path, arguments, scope.module)
             if path.partition(".")[0] not in _QUIET:
                 self.doubts += 1
             return Unknown(f"{path}()")
@@ -721,7 +722,7 @@ class Interpreter(Expressions):
                 return SOMETHING
             if self.sources.find(name) is not None:
                 return SOMETHING
-            return None if self.complete else UNKNOWN
+            return None if self.complete and name.partition(".")[0] not in self.sources.doubtful else UNKNOWN
         if name.startswith("."):
             return UNKNOWN
         module = self.load(name, scope, line)
@@ -771,11 +772,11 @@ class Interpreter(Expressions):
             return UNKNOWN
         return [folder / name for name in sorted(names) if fnmatch.fnmatchcase(name, pattern)]
 
-    def called(self, path: str, arguments: list[Any]) -> None:
+    def called(self, path: str, arguments: list[Any], module: Module) -> None:
         """Note a call that is watched for."""
         name = path.rpartition(".")[2]
         if name in self.watched:
-            self.calls.append((name, arguments, not self.unsure and not self.perhaps))
+            self.calls.append((name, module.name, arguments, not self.unsure and not self.perhaps))
 
 
 _QUIET = {"logging", "warnings", "functools", "typing", "collections", "dataclasses", "enum", "abc", "builtins", "re", "os",
