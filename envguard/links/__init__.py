@@ -1,8 +1,8 @@
 """Which imports of installed packages fail, told from their files alone: nothing is imported or run.
 
-`check_links` goes through the statements that run when some modules are imported and looks up every name that these need
-from other modules. It follows the packages it is told to follow; of all others it only looks up names. It needs no table
-of versions: what is there decides.
+`check_links` goes through the statements that run when some modules are imported and looks up every name that these
+need from other modules. It follows the packages it is told to follow; of all others it only looks up names. It needs no
+table of versions: what is there decides.
 """
 
 from __future__ import annotations
@@ -82,12 +82,12 @@ def check_links(
     doubtful: Iterable[str] = (),
     watched: Iterable[str] = (),
 ) -> Links:
-    """What fails when the modules `entries` are imported one after the other, with only what is below `roots` installed.
+    """What fails when the modules `entries` are imported one after the other, with only what lies below `roots`.
 
     `roots` are folders (site-packages) and wheels, `also` further packages by import name. `follow`: packages that are
     gone through, by default those of the entries. `complete`: what is not found is not installed, but for the import
-    names in `doubtful`; else it is taken to be there and whole. `watched`: functions (the last part of their names) whose
-    calls are noted.
+    names in `doubtful`; else it is taken to be there and whole. `watched`: functions (the last part of their names)
+    whose calls are noted.
     """
     import sys
 

@@ -13,6 +13,7 @@ from envguard.links.values import (
     UNKNOWN,
     Class,
     Function,
+    LazyNames,
     Library,
     Method,
     Module,
@@ -140,7 +141,7 @@ class Expressions:
             return UNKNOWN
         return method(self, node, scope)
 
-    def _constant(self, node: ast.Constant, scope: Scope) -> Any:
+    def _constant(self, node: ast.Constant, _scope: Scope) -> Any:
         return node.value if not isinstance(node.value, (complex, type(...))) else UNKNOWN
 
     def _name(self, node: ast.Name, scope: Scope) -> Any:
@@ -339,6 +340,9 @@ class Expressions:
                 self.forget(node.func, scope)
                 return UNKNOWN
             return library.method(function.owner, function.name, arguments, keywords)
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if name.endswith("LazyModule") and len(arguments) > 2 and isinstance(arguments[2], dict):
+            return LazyNames(arguments[2])
         self.doubts += 1
         if isinstance(function, Unknown) and function.path:
             self.called(function.path, arguments, scope.module)

@@ -13,7 +13,6 @@ import sys
 
 from envguard.links import library, surface
 from envguard.links.expressions import Expressions, turns
-from envguard.links.library import Surroundings
 from envguard.links.values import (
     ABSENT,
     SOMETHING,
@@ -21,6 +20,7 @@ from envguard.links.values import (
     Absent,
     Class,
     Function,
+    LazyNames,
     Left,
     Library,
     Module,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import PurePath
     from typing import Any
 
+    from envguard.links.library import Surroundings
     from envguard.links.sources import Sources
 
 _DEEPEST = 40  # calls within calls
@@ -400,31 +401,29 @@ class Interpreter(Expressions):
                 self.bind(inner, value[place] if fits and inner is each else UNKNOWN, scope)
         elif isinstance(target, ast.Attribute):
             owner = self.value(target.value, scope)
-            if isinstance(owner, Module) or isinstance(owner, Class):
+            if isinstance(owner, (Module, Class)):
                 owner.names[target.attr] = value
         elif isinstance(target, ast.Subscript):
             self._put(target, value, scope)
 
     def _put(self, target: ast.Subscript, value: Any, scope: Scope) -> None:
-        """`x[key] = value`: of a list or dict, of `globals()` or of `sys.modules`."""
-        if isinstance(target.value, ast.Call) and isinstance(target.value.func, ast.Name):
-            if target.value.func.id in ("globals", "vars", "locals"):
-                key = self.value(target.slice, scope)
-                if isinstance(key, str):
-                    scope.module.names[key] = value
-                else:
-                    scope.module.open = True
-                return
+        """`x[key] = value`: of a dict, of `globals()` or of `sys.modules`."""
+        function = target.value.func if isinstance(target.value, ast.Call) else None
+        if isinstance(function, ast.Name) and function.id in ("globals", "vars", "locals"):
+            name = self.value(target.slice, scope)
+            if isinstance(name, str):
+                scope.module.names[name] = value
+            else:
+                scope.module.open = True
+            return
         owner = self.value(target.value, scope)
         key = self.value(target.slice, scope)
         if isinstance(owner, Library) and owner.path == "sys.modules":
             if key == scope.module.name:
                 scope.module.open = True
-                if isinstance(value, _LazyNames):
+                if isinstance(value, LazyNames):
                     scope.module.lazy = value.names
-        elif (isinstance(owner, dict) and isinstance(key, (str, int)) and not self.unsure) or (
-            isinstance(owner, list) and isinstance(key, int) and -len(owner) <= key < len(owner) and not self.unsure
-        ):
+        elif isinstance(owner, dict) and isinstance(key, (str, int)) and not self.unsure:
             owner[key] = value
         else:
             self.forget(target, scope)
@@ -602,10 +601,10 @@ class Interpreter(Expressions):
             text = f"AssertionError: {said}" if isinstance(said, str) else "AssertionError"
             raise Raised("AssertionError", text, scope.module, node.lineno, "assert", scope.module.name)
 
-    def _break(self, node: ast.Break, scope: Scope) -> None:
+    def _break(self, _node: ast.Break, _scope: Scope) -> None:
         raise Left(again=False)
 
-    def _continue(self, node: ast.Continue, scope: Scope) -> None:
+    def _continue(self, _node: ast.Continue, _scope: Scope) -> None:
         raise Left(again=True)
 
     def _delete(self, node: ast.Delete, scope: Scope) -> None:
@@ -683,8 +682,7 @@ class Interpreter(Expressions):
             values = turns(arguments[1])
             if values is None:
                 return UNKNOWN
-            made = [self.apply(arguments[0], [each], {}, scope, _NOWHERE) for each in values]
-            return made
+            return [self.apply(arguments[0], [each], {}, scope, _NOWHERE) for each in values]
         if path == "builtins.isinstance":
             return self._is_instance(arguments)
         value = UNKNOWN if keywords else library.call(path, arguments, self.around)
@@ -779,9 +777,10 @@ class Interpreter(Expressions):
             self.calls.append((name, module.name, arguments, not self.unsure and not self.perhaps))
 
 
-_QUIET = {"logging", "warnings", "functools", "typing", "collections", "dataclasses", "enum", "abc", "builtins", "re", "os",
-          "pathlib", "contextlib", "itertools", "threading", "weakref", "packaging", "operator", "types", "sys",
-          "typing_extensions"}  # fmt: skip
+_QUIET = {  # libraries whose functions, called on import, leave nothing to doubt
+    "abc", "builtins", "collections", "contextlib", "dataclasses", "enum", "functools", "itertools", "logging", "operator",
+    "os", "packaging", "pathlib", "re", "sys", "threading", "types", "typing", "typing_extensions", "warnings", "weakref",
+}  # fmt: skip
 _LET_THROUGH = ("torch.", "warnings.", "threading.", "builtins.open")
 _NOWHERE = ast.Call(func=ast.Name(id="map"), args=[], keywords=[], lineno=0)
 _KINDS = {
@@ -789,15 +788,6 @@ _KINDS = {
     "DistributionNotFound": "Exception",
     "VersionConflict": "Exception",
 }
-
-
-class _LazyNames:
-    """What a lazy module fetches from where."""
-
-    __slots__ = ("names",)
-
-    def __init__(self, names: dict[str, str]) -> None:
-        self.names = names
 
 
 def absolute(node: ast.ImportFrom, module: Module) -> str:

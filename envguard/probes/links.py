@@ -1,7 +1,7 @@
 """Sections `import_links` and `compiled_kernels`: what the files of installed packages say about their imports.
 
 To look takes up to a second, so the answer is remembered with the times and sizes of all files and folders that it came
-from: of the packages that were gone through each of them, of others that were installed from a wheel their RECORD alone.
+from: of the packages that were gone through each of them, of others that came from a wheel their RECORD alone.
 """
 
 from __future__ import annotations

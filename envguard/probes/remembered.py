@@ -107,7 +107,8 @@ def parse(text: str) -> Any:
         from json import loads
 
         return loads(text)
-    value, end = make_scanner(_Context(scanstring))(text, 0)
+    context: Any = _Context(scanstring)
+    value, end = make_scanner(context)(text, 0)
     if text[end:].strip():
         raise ValueError("more than one JSON value")
     return value
