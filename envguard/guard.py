@@ -59,10 +59,10 @@ def snapshot() -> Environment:
 
 def snapshot_of(interpreter: Interpreter) -> Environment:
     """Every fact about an interpreter's environment and the machine."""
-    from envguard.probes.observe import full_snapshot
+    from envguard.probes.observe import full_snapshot, wanted_by
 
     owners = tuple((backend.import_name, backend.distribution) for backend in rules().backends.values())
-    return full_snapshot(interpreter, owners)
+    return full_snapshot(interpreter, owners, wanted_by(rules().rows()).links)
 
 
 def available(

@@ -168,6 +168,23 @@ class VariableNeed(Frozen):
     assumed_unset: bool = False
 
 
+class LinksNeed(Frozen):
+    """Every name is there that the import of some modules of an installed distribution needs from other packages.
+
+    `follow` are other import packages whose own imports count too.
+    """
+
+    distribution: str
+    modules: tuple[str, ...]
+    follow: tuple[str, ...] = ()
+
+
+class KernelsNeed(Frozen):
+    """The installed distribution lets its compiled kernels load, by its own test."""
+
+    distribution: str
+
+
 class Window(Frozen):
     """A row of the table of released pairs: with which versions of another distribution some releases of one work.
 
@@ -221,6 +238,8 @@ if TYPE_CHECKING:
         | ToolNeed
         | VariableNeed
         | WindowNeed
+        | LinksNeed
+        | KernelsNeed
     )
 
 

@@ -15,6 +15,8 @@ from envguard.rule import (
     DriverForCudaNeed,
     DriverNeed,
     FixTemplate,
+    KernelsNeed,
+    LinksNeed,
     MemoryNeed,
     OwnerNeed,
     PythonBuildNeed,
@@ -288,6 +290,10 @@ def make_need(row: Row, backends: Mapping[str, Backend]) -> Need:
             return ArchitectureNeed()
         case "python":
             return PythonNeed(parse_clauses(value), value)
+        case "links":
+            return make_links_need(value)
+        case "kernels":
+            return KernelsNeed(value)
         case "python_build":
             return PythonBuildNeed()
         case "system":
@@ -326,6 +332,13 @@ def make_window(row: Row) -> Window:
     needs = None if row["needs"] == "none" else parse_clauses(row["needs"])
     releases = parse_clauses(row["releases"])
     return Window(releases, needs, row["effect"], tuple(row.get("missing", ())), row["source"], row.get("measured", False))
+
+
+def make_links_need(value: Any) -> LinksNeed:
+    """The need of a row: a distribution that is imported by its own name, or which modules of it."""
+    if isinstance(value, str):
+        return LinksNeed(value, (value.replace("-", "_"),))
+    return LinksNeed(value["distribution"], tuple(value["modules"]), tuple(value.get("follow", ())))
 
 
 def make_fix(fix: Row) -> FixTemplate:

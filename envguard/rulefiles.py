@@ -474,6 +474,16 @@ def _is_drivers(value: Any) -> bool:
     return isinstance(value, dict) and bool(value) and all(_is_number(m) and _is_version(d) for m, d in value.items())
 
 
+def _is_links(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return _is_text(value)
+    return (
+        {"distribution", "modules"} <= set(value) <= {"distribution", "modules", "follow"}
+        and _is_text(value["distribution"])
+        and all(_list_from(())(value[name]) for name in ("modules", "follow") if name in value)
+    )
+
+
 def _is_variable(value: Any) -> bool:
     return (
         isinstance(value, dict)
@@ -527,6 +537,8 @@ _NEEDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "accelerator": (_list_from(ACCELERATORS), f"devices of {', '.join(ACCELERATORS)}"),
     "compute_capability": (_is_capability, "a compute capability such as 8.9"),
     "memory": (_is_bytes, "a number of bytes"),
+    "links": (_is_links, "a distribution, or distribution and modules (and packages to follow)"),
+    "kernels": (_is_text, "the name of a distribution"),
     "driver": (_exactly("working"), '"working"'),
     "visible": (_exactly("device"), '"device"'),
     "torch_build": (_exactly("accelerator"), '"accelerator"'),

@@ -6,7 +6,7 @@ second turns those facts into a Finding and looks at nothing else, so that equal
 
 from __future__ import annotations
 
-from envguard.judge import hardware, software, windows
+from envguard.judge import hardware, links, software, windows
 from envguard.judge.subject import asked
 from envguard.rule import (
     AcceleratorNeed,
@@ -16,6 +16,8 @@ from envguard.rule import (
     DistributionNeed,
     DriverForCudaNeed,
     DriverNeed,
+    KernelsNeed,
+    LinksNeed,
     MemoryNeed,
     OwnerNeed,
     PythonBuildNeed,
@@ -92,6 +94,10 @@ def examine(  # noqa: RET503 - `_no_judge` never returns
             return software.variable(need)
         case WindowNeed():
             return windows.window(need)
+        case LinksNeed():
+            return links.links(need)
+        case KernelsNeed():
+            return links.kernels(need)
         case _:
             _no_judge(need)
 

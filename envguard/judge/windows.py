@@ -19,7 +19,12 @@ def window(need: WindowNeed) -> tuple[Reader, Judge]:
     """The versions of two distributions are a pair that works, as far as some effects go."""
     read_one, read_other = version_of(need.distribution), version_of(need.other)
 
+    section = "compiled_kernels" if need.effects == ("kernels-skipped",) else "import_links"
+
     def read(subject: Subject) -> Any:
+        seen = subject.environment.fact(section, need.distribution)
+        if seen is not None and not isinstance(seen, Unreadable):
+            return None, None  # the installed files tell more than versions
         return read_one(subject), read_other(subject)
 
     def judge(facts: Any) -> Finding | None:

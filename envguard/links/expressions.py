@@ -13,6 +13,7 @@ from envguard.links.values import (
     UNKNOWN,
     Class,
     Function,
+    LazyNames,
     Library,
     Method,
     Module,
@@ -69,7 +70,7 @@ class Expressions:
         """What lies in a folder."""
         raise NotImplementedError
 
-    def called(self, path: str, arguments: list[Any]) -> None:
+    def called(self, path: str, arguments: list[Any], module: Module) -> None:
         """A function was called of which only the name is known."""
         raise NotImplementedError
 
@@ -140,7 +141,7 @@ class Expressions:
             return UNKNOWN
         return method(self, node, scope)
 
-    def _constant(self, node: ast.Constant, scope: Scope) -> Any:
+    def _constant(self, node: ast.Constant, _scope: Scope) -> Any:
         return node.value if not isinstance(node.value, (complex, type(...))) else UNKNOWN
 
     def _name(self, node: ast.Name, scope: Scope) -> Any:
@@ -339,9 +340,12 @@ class Expressions:
                 self.forget(node.func, scope)
                 return UNKNOWN
             return library.method(function.owner, function.name, arguments, keywords)
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if name.endswith("LazyModule") and len(arguments) > 2 and isinstance(arguments[2], dict):
+            return LazyNames(arguments[2])
         self.doubts += 1
         if isinstance(function, Unknown) and function.path:
-            self.called(function.path, arguments)
+            self.called(function.path, arguments, scope.module)
         return UNKNOWN
 
     def forget(self, node: ast.expr, scope: Scope) -> None:

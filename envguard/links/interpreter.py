@@ -13,7 +13,6 @@ import sys
 
 from envguard.links import library, surface
 from envguard.links.expressions import Expressions, turns
-from envguard.links.library import Surroundings
 from envguard.links.values import (
     ABSENT,
     SOMETHING,
@@ -21,6 +20,7 @@ from envguard.links.values import (
     Absent,
     Class,
     Function,
+    LazyNames,
     Left,
     Library,
     Module,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import PurePath
     from typing import Any
 
+    from envguard.links.library import Surroundings
     from envguard.links.sources import Sources
 
 _DEEPEST = 40  # calls within calls
@@ -83,7 +84,7 @@ class Interpreter(Expressions):
         self.complete = complete
         self.modules: dict[str, Module] = {}
         self.losses: list[Loss] = []
-        self.calls: list[tuple[str, list[Any], bool]] = []  # name, arguments, whether it certainly is called
+        self.calls: list[tuple[str, str, list[Any], bool]] = []  # name, module, arguments, whether certainly called
         self.watched: frozenset[str] = frozenset()
         self._steps = 0
         self._active: tuple[Any, ...] = ()  # the functions that are being gone through
@@ -139,7 +140,7 @@ class Interpreter(Expressions):
             return Unknown(full)
         if parent is not None and not parent.followed and self._puts_into_modules(parent, full):
             return Unknown(full)
-        if parent is None and (not self.complete or self.unsure):
+        if parent is None and (not self.complete or full in self.sources.doubtful):
             return Unknown(full)
         if self.unsure:
             return Unknown(full)
@@ -400,31 +401,29 @@ class Interpreter(Expressions):
                 self.bind(inner, value[place] if fits and inner is each else UNKNOWN, scope)
         elif isinstance(target, ast.Attribute):
             owner = self.value(target.value, scope)
-            if isinstance(owner, Module) or isinstance(owner, Class):
+            if isinstance(owner, (Module, Class)):
                 owner.names[target.attr] = value
         elif isinstance(target, ast.Subscript):
             self._put(target, value, scope)
 
     def _put(self, target: ast.Subscript, value: Any, scope: Scope) -> None:
-        """`x[key] = value`: of a list or dict, of `globals()` or of `sys.modules`."""
-        if isinstance(target.value, ast.Call) and isinstance(target.value.func, ast.Name):
-            if target.value.func.id in ("globals", "vars", "locals"):
-                key = self.value(target.slice, scope)
-                if isinstance(key, str):
-                    scope.module.names[key] = value
-                else:
-                    scope.module.open = True
-                return
+        """`x[key] = value`: of a dict, of `globals()` or of `sys.modules`."""
+        function = target.value.func if isinstance(target.value, ast.Call) else None
+        if isinstance(function, ast.Name) and function.id in ("globals", "vars", "locals"):
+            name = self.value(target.slice, scope)
+            if isinstance(name, str):
+                scope.module.names[name] = value
+            else:
+                scope.module.open = True
+            return
         owner = self.value(target.value, scope)
         key = self.value(target.slice, scope)
         if isinstance(owner, Library) and owner.path == "sys.modules":
             if key == scope.module.name:
                 scope.module.open = True
-                if isinstance(value, _LazyNames):
+                if isinstance(value, LazyNames):
                     scope.module.lazy = value.names
-        elif (isinstance(owner, dict) and isinstance(key, (str, int)) and not self.unsure) or (
-            isinstance(owner, list) and isinstance(key, int) and -len(owner) <= key < len(owner) and not self.unsure
-        ):
+        elif isinstance(owner, dict) and isinstance(key, (str, int)) and not self.unsure:
             owner[key] = value
         else:
             self.forget(target, scope)
@@ -461,7 +460,8 @@ class Interpreter(Expressions):
     def _handle(self, node: ast.Try, raised: Raised, scope: Scope) -> None:
         for handler in node.handlers:
             if _matches(raised, handler.type):
-                self._lost(raised)
+                if not any(isinstance(each, (ast.Import, ast.ImportFrom)) for each in ast.walk(handler)):
+                    self._lost(raised)  # else it takes the same from another place, as of another release
                 if handler.name:
                     self._set(handler.name, SOMETHING, scope)
                 self._handled.append(raised)
@@ -601,10 +601,10 @@ class Interpreter(Expressions):
             text = f"AssertionError: {said}" if isinstance(said, str) else "AssertionError"
             raise Raised("AssertionError", text, scope.module, node.lineno, "assert", scope.module.name)
 
-    def _break(self, node: ast.Break, scope: Scope) -> None:
+    def _break(self, _node: ast.Break, _scope: Scope) -> None:
         raise Left(again=False)
 
-    def _continue(self, node: ast.Continue, scope: Scope) -> None:
+    def _continue(self, _node: ast.Continue, _scope: Scope) -> None:
         raise Left(again=True)
 
     def _delete(self, node: ast.Delete, scope: Scope) -> None:
@@ -682,13 +682,12 @@ class Interpreter(Expressions):
             values = turns(arguments[1])
             if values is None:
                 return UNKNOWN
-            made = [self.apply(arguments[0], [each], {}, scope, _NOWHERE) for each in values]
-            return made
+            return [self.apply(arguments[0], [each], {}, scope, _NOWHERE) for each in values]
         if path == "builtins.isinstance":
             return self._is_instance(arguments)
         value = UNKNOWN if keywords else library.call(path, arguments, self.around)
         if isinstance(value, Unknown):
-            self.called(path, arguments)
+            self.called(path, arguments, scope.module)
             if path.partition(".")[0] not in _QUIET:
                 self.doubts += 1
             return Unknown(f"{path}()")
@@ -721,7 +720,7 @@ class Interpreter(Expressions):
                 return SOMETHING
             if self.sources.find(name) is not None:
                 return SOMETHING
-            return None if self.complete else UNKNOWN
+            return None if self.complete and name.partition(".")[0] not in self.sources.doubtful else UNKNOWN
         if name.startswith("."):
             return UNKNOWN
         module = self.load(name, scope, line)
@@ -771,16 +770,17 @@ class Interpreter(Expressions):
             return UNKNOWN
         return [folder / name for name in sorted(names) if fnmatch.fnmatchcase(name, pattern)]
 
-    def called(self, path: str, arguments: list[Any]) -> None:
+    def called(self, path: str, arguments: list[Any], module: Module) -> None:
         """Note a call that is watched for."""
         name = path.rpartition(".")[2]
         if name in self.watched:
-            self.calls.append((name, arguments, not self.unsure and not self.perhaps))
+            self.calls.append((name, module.name, arguments, not self.unsure and not self.perhaps))
 
 
-_QUIET = {"logging", "warnings", "functools", "typing", "collections", "dataclasses", "enum", "abc", "builtins", "re", "os",
-          "pathlib", "contextlib", "itertools", "threading", "weakref", "packaging", "operator", "types", "sys",
-          "typing_extensions"}  # fmt: skip
+_QUIET = {  # libraries whose functions, called on import, leave nothing to doubt
+    "abc", "builtins", "collections", "contextlib", "dataclasses", "enum", "functools", "itertools", "logging", "operator",
+    "os", "packaging", "pathlib", "re", "sys", "threading", "types", "typing", "typing_extensions", "warnings", "weakref",
+}  # fmt: skip
 _LET_THROUGH = ("torch.", "warnings.", "threading.", "builtins.open")
 _NOWHERE = ast.Call(func=ast.Name(id="map"), args=[], keywords=[], lineno=0)
 _KINDS = {
@@ -788,15 +788,6 @@ _KINDS = {
     "DistributionNotFound": "Exception",
     "VersionConflict": "Exception",
 }
-
-
-class _LazyNames:
-    """What a lazy module fetches from where."""
-
-    __slots__ = ("names",)
-
-    def __init__(self, names: dict[str, str]) -> None:
-        self.names = names
 
 
 def absolute(node: ast.ImportFrom, module: Module) -> str:

@@ -87,10 +87,17 @@ def call(path: str, arguments: list[Any], around: Surroundings) -> Any:
         return UNKNOWN
     if any(isinstance(each, str) and len(each) > _LONGEST for each in arguments):
         return UNKNOWN
+    if path.startswith("re.") and not (isinstance(arguments[0], str) and _is_quick(arguments[0])):
+        return UNKNOWN
     try:
         return function(*arguments)
     except (InvalidVersion, ValueError, TypeError, LookupError, ArithmeticError, re.error, RecursionError):
         return UNKNOWN
+
+
+def _is_quick(pattern: str) -> bool:
+    """Whether a pattern cannot take long: it repeats no group that repeats something or has branches."""
+    return not re.search(r"[+*}|][^()]*\)+[+*{]", pattern)
 
 
 def _version(text: Any) -> Version:

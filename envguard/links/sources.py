@@ -8,7 +8,7 @@ from envguard.versions import normalize
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
 _MOST = 1 << 23  # bytes: no source file of a real package is as long
@@ -31,10 +31,18 @@ class Place:
 
 
 class Sources:
-    """The modules below some roots, first root first. `visited` is every file that was read and folder that was listed."""
+    """The modules below some roots, first root first.
 
-    def __init__(self, roots: Iterable[str]) -> None:
+    `also` are packages and modules that lie elsewhere (editable installs), by import name; `doubtful` import names that
+    may be there though they are not found. `visited` is every file that was read and every folder that was listed.
+    """
+
+    def __init__(
+        self, roots: Iterable[str], also: Mapping[str, str] | None = None, doubtful: Iterable[str] = ()
+    ) -> None:
         self._roots: list[tuple[_Tree, str]] = []
+        self._also = also or {}
+        self.doubtful = frozenset(doubtful)
         for root in roots:
             if os.path.isdir(root):
                 self._roots.append((_Folder(root), ""))
@@ -56,7 +64,11 @@ class Sources:
         if parent:
             package = self.find(parent)
             where = package.inside if package else []
-        found = self._found[name] = self._find(last, where)
+        found = self._find(last, where)
+        if found is None and name in self._also:
+            folder, last = os.path.split(os.path.splitext(self._also[name])[0])
+            found = self._find(last, [(_Folder(folder), "")])
+        self._found[name] = found
         return found
 
     def text(self, place: Place) -> str | None:

@@ -1,7 +1,7 @@
 """Which names a module has that is not gone through: everything that any of its statements may bind counts.
 
-What a module does to its own names as it runs (`globals()`, `exec`, `__getattr__`) cannot be told, nor what a compiled one
-holds. torch's own compiled names can: its stubs list them and its library spells them out.
+What a module does to its own names as it runs (`globals()`, `exec`, `__getattr__`) cannot be told, nor what a compiled
+one holds. torch's own compiled names can: its stubs list them and its library spells them out.
 """
 
 from __future__ import annotations
@@ -45,10 +45,9 @@ _ALWAYS = {
     "__dict__",
     "__class__",
 }
-_DYNAMIC = ("globals()", "sys.modules[__name__]", "vars()", "locals()", "\ndef __getattr__", "lazy_loader", "__dict__.update",
-            "\n    def __getattr__(name")  # fmt: skip
+_DYNAMIC = ("globals()", "sys.modules[__name__]", "vars()", "locals()", "\ndef __getattr__", "lazy_loader",
+            "__dict__.update", "\n    def __getattr__(name")  # fmt: skip
 _DYNAMIC_CALLS = {"setattr", "exec", "eval", "globals", "vars"}
-_GUARDS = {"sys", "os", "platform", "version_info", "TYPE_CHECKING", "typing"}
 # so short a text may stand in the code of a library itself, not among its texts (uint4 does)
 _INLINED = 9
 # device modules that other distributions add to torch when it is imported
@@ -327,8 +326,8 @@ def _collect_names(module: Module, binder: Any, tree: ast.AST) -> None:
 
 
 def _note(module: Module, name: str, binder: Any) -> None:
-    assert module.binders is not None
-    module.binders.setdefault(name, []).append(binder)
+    if module.binders is not None:
+        module.binders.setdefault(name, []).append(binder)
 
 
 def _guard(interpreter: Interpreter, module: Module, test: ast.expr) -> bool | None:

@@ -56,8 +56,8 @@ class VersionText(str):
 class Module:
     """A module. `names` are those it has by now; an `open` one may have others.
 
-    A `followed` module is gone through as it would run (state: new, running, done, failed); of the others only the names
-    that are asked for are looked up.
+    A `followed` module is gone through as it would run (state: new, running, done, failed); of the others only the
+    names that are asked for are looked up.
     """
 
     __slots__ = (
@@ -99,6 +99,22 @@ class Module:
     def package(self) -> str:
         """The package that relative imports in it start from."""
         return self.name if self.place.inside else self.name.rpartition(".")[0]
+
+
+class LazyNames(Something):
+    """What a lazy module fetches from which of its modules when it is asked for."""
+
+    __slots__ = ("names",)
+
+    def __init__(self, structure: Mapping[Any, Any]) -> None:
+        super().__init__()
+        self.names: dict[str, str] = {}
+        for module, names in structure.items():
+            if isinstance(module, str):
+                self.names[module] = module
+                for name in names if isinstance(names, (list, tuple, set)) else ():
+                    if isinstance(name, str):
+                        self.names[name] = module
 
 
 class Function:

@@ -12,6 +12,8 @@ from envguard.rule import (
     DistributionNeed,
     DriverForCudaNeed,
     DriverNeed,
+    KernelsNeed,
+    LinksNeed,
     MemoryNeed,
     OwnerNeed,
     PythonBuildNeed,
@@ -123,6 +125,10 @@ def need_text(need: Need) -> str:
             return f"the build tool {need.tool}"
         case VariableNeed():
             return _variable(need)
+        case LinksNeed():
+            return f"every name that the import of {_either(need.modules)} needs is there"
+        case KernelsNeed():
+            return f"the compiled kernels of {need.distribution} are loaded, by its own test"
         case WindowNeed():
             return f"releases of {need.distribution} and {need.other} that work together (rules/windows.toml)"
 

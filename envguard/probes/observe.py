@@ -17,6 +17,8 @@ from envguard.rule import (
     DistributionNeed,
     DriverForCudaNeed,
     DriverNeed,
+    KernelsNeed,
+    LinksNeed,
     MemoryNeed,
     OwnerNeed,
     RequiredInTurnNeed,
@@ -55,6 +57,14 @@ _HARDWARE = (
 SYSTEM_ALONE = frozenset({"system"})
 
 
+class WantedLinks(Frozen):
+    """What to look at: distribution -> the modules whose import matters, and whose compiled kernels matter."""
+
+    modules: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    kernels: tuple[str, ...] = ()
+    follow: tuple[str, ...] = ()
+
+
 class Wanted(Frozen):
     """The facts to observe. Python's own facts always belong to it, because fixes name the interpreter.
 
@@ -72,6 +82,7 @@ class Wanted(Frozen):
     architectures: bool = False
     toolchain: bool = False
     variables: frozenset[str] | None = frozenset()
+    links: WantedLinks | None = None
 
 
 EVERYTHING_ABOUT = frozenset({"torch", "diffusers", "transformers"})
@@ -95,6 +106,9 @@ def wanted_by(rules: Iterable[Rule]) -> Wanted:
     requirements: set[str] = set()
     in_turn: set[str] = set()
     variables = set(FIX_VARIABLES)
+    links: dict[str, dict[str, None]] = {}
+    kernels: set[str] = set()
+    follow: set[str] = set()
     hardware = architectures = toolchain = False
     for rule in rules:
         need = rule.need
@@ -114,6 +128,13 @@ def wanted_by(rules: Iterable[Rule]) -> Wanted:
             named.add(need.distribution)
         elif isinstance(need, OwnerNeed):
             owners[need.import_name] = need.distribution
+        elif isinstance(need, LinksNeed):
+            modules = links.setdefault(need.distribution, {})
+            modules.update(dict.fromkeys(need.modules))
+            follow.update(need.follow)
+            named.add(need.distribution)
+        elif isinstance(need, KernelsNeed):
+            kernels.add(need.distribution)
         elif isinstance(need, WindowNeed):
             named.update((need.distribution, need.other))
         elif isinstance(need, ToolNeed):
@@ -134,6 +155,11 @@ def wanted_by(rules: Iterable[Rule]) -> Wanted:
         architectures=architectures,
         toolchain=toolchain,
         variables=frozenset(variables),
+        links=WantedLinks(
+            tuple([(name, tuple(modules)) for name, modules in links.items()]),
+            tuple(sorted(kernels)),
+            tuple(sorted(follow)),
+        ),
     )
 
 
@@ -157,6 +183,10 @@ def observe(wanted: Wanted, interpreter: Interpreter, folders: Folders | None = 
     _observe_distributions(record, wanted, interpreter, folders)
     if wanted.hardware:
         _observe_hardware(record, wanted, interpreter, folders, pending)
+    if wanted.links is not None and (wanted.links.modules or wanted.links.kernels):
+        from envguard.probes.links import links
+
+        record.data.update(links(wanted.links, record.data["distributions"], interpreter, folders, system_of(record)))
     if wanted.toolchain:
         from envguard.probes.toolchain import toolchain
 
@@ -166,6 +196,11 @@ def observe(wanted: Wanted, interpreter: Interpreter, folders: Folders | None = 
 
         record.add("environment_variables", variables(os.environ, wanted.variables))
     return Environment(record.data)
+
+
+def system_of(record: _Record) -> str:
+    """The operating system that was observed."""
+    return str(record.data["host"]["system"])
 
 
 class _Record:
@@ -267,14 +302,18 @@ def _observe_architectures(record: _Record, interpreter: Interpreter) -> None:
         record.data["torch_build"]["arch_list"] = None if carried is None else list(carried)
 
 
-def full_snapshot(interpreter: Interpreter, owners: tuple[tuple[str, str], ...]) -> Environment:
-    """Every fact of an environment, with the time it was taken; `owners` maps import names to their distributions."""
+def full_snapshot(
+    interpreter: Interpreter, owners: tuple[tuple[str, str], ...], links: WantedLinks | None = None
+) -> Environment:
+    """Every fact of an environment, with the time it was taken; `owners` maps import names to their distributions,
+    `links` tells whose imports to look at.
+    """
     from datetime import datetime, timezone
 
     from envguard.frozen import replace
     from envguard.probes.distributions import leftovers
 
-    environment = observe(replace(EVERYTHING, owners=owners), interpreter)
+    environment = observe(replace(EVERYTHING, owners=owners, links=links), interpreter)
     taken_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
     data = {"schema": SNAPSHOT_SCHEMA, "taken_at": taken_at, **environment.data}
     left = leftovers(interpreter.path)
