@@ -16,6 +16,8 @@ from envguard.rule import (
     DistributionNeed,
     DriverForCudaNeed,
     FixTemplate,
+    KernelsNeed,
+    LinksNeed,
     OwnerNeed,
     RequiredInTurnNeed,
     RequirementsNeed,
@@ -23,7 +25,7 @@ from envguard.rule import (
     WindowNeed,
 )
 from envguard.versions import Clause, declared, parse_wanted, satisfies
-from envguard.ways import limits, way_out
+from envguard.ways import Way, limits, way_out, works
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,9 +39,10 @@ if TYPE_CHECKING:
     from envguard.rule import TorchBuild
     from envguard.rulebook import RuleBook
     from envguard.versions import Wanted
-    from envguard.ways import Way
 
 _MOST_REMEMBERED = 1_000  # keeps memory flat over any number of environments
+# What the files say of one distribution, by the table of pairs: the effects whose rows tell the way out.
+_EFFECTS = {LinksNeed: ("import-fails", "aborts"), KernelsNeed: ("kernels-skipped",)}
 _NOTHING_IGNORED: frozenset[str] = frozenset()
 _INDEX = "https://download.pytorch.org/whl"
 
@@ -189,7 +192,10 @@ class Mender:
     def _way(self, row: Row, subject: Subject, constraints: _Constraints) -> Way:
         need = row.rule.need
         if not isinstance(need, WindowNeed):
-            need = self._book.windows(*row.rule.fix.window, effects=("import-fails", "aborts"))
+            need = self._book.windows(*row.rule.fix.window, effects=_EFFECTS[type(need)])
+            if works(need, subject.environment):
+                names = " or of ".join(row.rule.fix.window)
+                return Way(None, f"Install another release of {names}, so that they fit.", f"another release of {names}")
         others = [each for each in self._pairs(subject) if each != need]
         return way_out(
             self._book,
@@ -350,6 +356,8 @@ def _can_change(row: Row, changed: frozenset[str]) -> bool:
         read = need.distribution
     elif isinstance(need, WindowNeed):
         return need.distribution in changed or need.other in changed
+    elif isinstance(need, LinksNeed | KernelsNeed):
+        return True
     else:
         read = "torch" if isinstance(need, TorchBuildNeed | DriverForCudaNeed | ArchitectureNeed) else ""
     when = row.rule.when
@@ -414,6 +422,10 @@ def apply(book: RuleBook, environment: Environment, attempt: _Attempt) -> tuple[
         if _install(book, listed, wanted, changed) and name == "torch":
             data["torch_build"] = _build_after(book, listed["torch"]["version"])
     data["distributions"] = listed
+    for section in ("import_links", "compiled_kernels"):
+        if data.get(section):  # of other files than those that will be there
+            stale = changed | book.paired_with(changed)
+            data[section] = {name: told for name, told in data[section].items() if name not in stale}
     data["import_owners"] = {**(data.get("import_owners") or {}), **attempt.owners}
     return Environment(data), frozenset(changed)
 

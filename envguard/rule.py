@@ -189,7 +189,7 @@ class Window(Frozen):
     """A row of the table of released pairs: with which versions of another distribution some releases of one work.
 
     `needs` is None where no release of the other one serves. `missing` names what the others lack; `source` is the
-    wheel that the row was read from; `measured` says that running showed what reading cannot.
+    wheel that the row was read from; `unseen` is what reading its imports does not tell.
     """
 
     releases: tuple[Clause, ...]
@@ -197,7 +197,7 @@ class Window(Frozen):
     effect: str
     missing: tuple[str, ...]
     source: str
-    measured: bool = False
+    unseen: bool = False
 
 
 class WindowNeed(Frozen):

@@ -41,7 +41,7 @@ from envguard.versions import key, parse_clauses, parse_wanted, satisfies
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Any, TypeAlias
 
     from envguard.rule import Need
@@ -159,6 +159,11 @@ class RuleBook:
         """What the table of released pairs says of two distributions, as a need."""
         asked = {"distribution": distribution, "other": other, "effects": effects}
         return make_window_need(asked, self._windows)
+
+    def paired_with(self, names: Iterable[str]) -> set[str]:
+        """The distributions whose releases depend on those of some others, by the table of released pairs."""
+        names = set(names)
+        return {row["distribution"] for row in self._windows.get("window", ()) if row["other"] in names}
 
     def _rule(self, backends: tuple[str, ...] | None, row: Row, file: str) -> Rule:
         # by position: a check makes some fifty of these, and names would double the time
@@ -331,7 +336,7 @@ def make_window(row: Row) -> Window:
     """One row of the table of released pairs."""
     needs = None if row["needs"] == "none" else parse_clauses(row["needs"])
     releases = parse_clauses(row["releases"])
-    return Window(releases, needs, row["effect"], tuple(row.get("missing", ())), row["source"], row.get("measured", False))
+    return Window(releases, needs, row["effect"], tuple(row.get("missing", ())), row["source"], row.get("unseen", False))
 
 
 def make_links_need(value: Any) -> LinksNeed:

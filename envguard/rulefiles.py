@@ -162,7 +162,7 @@ def _check_windows(file: str, table: Table) -> None:
     seen: dict[Any, list[tuple[Clause, ...]]] = {}
     for number, row in enumerate(rows, 1):
         where = f"{file}: window {number}"
-        _only(where, row, {"distribution", "releases", "other", "needs", "effect", "source"}, {"missing", "measured"})
+        _only(where, row, {"distribution", "releases", "other", "needs", "effect", "source"}, {"missing", "unseen"})
         for name in ("distribution", "other"):
             if not _is_text(row[name]) or row[name] != normalize(row[name]):
                 raise BadRules(f"{where}: {name}: expected the normalized name of a distribution, found {row[name]!r}")
@@ -173,8 +173,8 @@ def _check_windows(file: str, table: Table) -> None:
                 raise BadRules(f"{where}: {name}: expected versions such as >=0.17.0,<0.18.0, found {row[name]!r}")
         _one_of(where, "effect", row["effect"], EFFECTS)
         _text(where, "source", row["source"])
-        if row.get("measured", True) is not True:
-            raise BadRules(f"{where}: measured: expected true, or nothing, found {row['measured']!r}")
+        if row.get("unseen", True) is not True:
+            raise BadRules(f"{where}: unseen: expected true, or nothing, found {row['unseen']!r}")
         if "missing" in row:
             _list_of(where, "missing", row["missing"], _is_text, "names")
         ranges = seen.setdefault((row["distribution"], row["other"], row["effect"]), [])

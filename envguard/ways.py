@@ -103,6 +103,12 @@ def way_out(
     return Way(parse_wanted(giving.name + _range(giving, allowed)), text, brief)
 
 
+def works(need: WindowNeed, environment: Environment) -> bool:
+    """Whether the table knows nothing against the pair that is installed."""
+    version = environment.version(need.distribution)
+    return not isinstance(version, str) or _fits(need, need.distribution, version, environment.version(need.other))
+
+
 def _fits(need: WindowNeed, name: str, version: str, there: Any) -> bool:
     """Whether a release of one half of a pair works with what is there of the other, as far as that is known."""
     if not isinstance(there, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from envguard.frozen import replace
 from envguard.judge.subject import Finding, undecided, version_of
 from envguard.model import Unreadable
 from envguard.versions import key, satisfies
@@ -10,7 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from envguard.judge.subject import Judge, Reader, Subject
+    from envguard.frozen import replace
+from envguard.judge.subject import Judge, Reader, Subject
     from envguard.rule import Window, WindowNeed
     from envguard.versions import Clause
 
@@ -18,27 +20,26 @@ if TYPE_CHECKING:
 def window(need: WindowNeed) -> tuple[Reader, Judge]:
     """The versions of two distributions are a pair that works, as far as some effects go."""
     read_one, read_other = version_of(need.distribution), version_of(need.other)
-
     section = "compiled_kernels" if need.effects == ("kernels-skipped",) else "import_links"
+    unseen = replace(need, windows=tuple([row for row in need.windows if row.unseen]))
 
     def read(subject: Subject) -> Any:
-        seen = subject.environment.fact(section, need.distribution)
-        if seen is not None and not isinstance(seen, Unreadable):
-            return None, None  # the installed files tell more than versions
-        return read_one(subject), read_other(subject)
+        files = subject.environment.fact(section, need.distribution)
+        return read_one(subject), read_other(subject), files is not None and not isinstance(files, Unreadable)
 
     def judge(facts: Any) -> Finding | None:
-        version, other = facts
-        if version is None or other is None:  # whether they have to be there is another rule's question
+        version, other, files_told = facts
+        asked = unseen if files_told else need  # the installed files tell more than versions
+        if not asked.windows or version is None or other is None:  # whether they have to be there is another rule's question
             return None
         pair = f"releases of {need.distribution} and {need.other} that work together"
         if isinstance(version, Unreadable):
-            if isinstance(other, str) and all(serves(row, other) for row in need.windows):
+            if isinstance(other, str) and all(serves(row, other) for row in asked.windows):
                 return Finding("met", pair, f"{need.other} {other}, which serves every release of {need.distribution}")
             return undecided(pair, version)
         if isinstance(other, Unreadable):
-            return _without_other(need, version, other, pair)
-        return _judged(need, version, other, pair)
+            return _without_other(asked, version, other, pair)
+        return _judged(asked, version, other, pair)
 
     return read, judge
 

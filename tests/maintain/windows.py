@@ -337,8 +337,8 @@ def _rows(
             }
             if told.missing and effect == "import-fails":
                 row["missing"] = list(told.missing[:2])
-            if told.measured:
-                row["measured"] = True
+            if told.measured or pair.constant or pair.declared:
+                row["unseen"] = True
             wheels = [name for name in (fetch(pair.distribution, each) for each in reversed(group)) if name]
             row["source"] = wheels[0]
             yield row
