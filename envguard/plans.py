@@ -16,6 +16,8 @@ from envguard.rule import (
     DistributionNeed,
     DriverForCudaNeed,
     FixTemplate,
+    KernelsNeed,
+    LinksNeed,
     OwnerNeed,
     RequiredInTurnNeed,
     RequirementsNeed,
@@ -343,7 +345,7 @@ def _written(commands: tuple[str, ...], python: str) -> tuple[str, ...]:
 def _can_change(row: Row, changed: frozenset[str]) -> bool:
     """Whether the change of some distributions can change what a row says."""
     need = row.rule.need
-    if isinstance(need, RequirementsNeed | RequiredInTurnNeed):  # may declare any of them
+    if isinstance(need, RequirementsNeed | RequiredInTurnNeed | LinksNeed | KernelsNeed):  # may be about any of them
         return True
     if isinstance(need, DistributionNeed):
         read = need.wanted.name
@@ -415,6 +417,8 @@ def apply(book: RuleBook, environment: Environment, attempt: _Attempt) -> tuple[
         if _install(book, listed, wanted, changed) and name == "torch":
             data["torch_build"] = _build_after(book, listed["torch"]["version"])
     data["distributions"] = listed
+    for name in ("import_links", "compiled_kernels"):  # what other files say is not known before they are there
+        data.pop(name, None)
     data["import_owners"] = {**(data.get("import_owners") or {}), **attempt.owners}
     return Environment(data), frozenset(changed)
 
