@@ -24,7 +24,7 @@ from envguard.rule import (
     TorchBuildNeed,
     WindowNeed,
 )
-from envguard.versions import Clause, declared, parse_wanted, satisfies
+from envguard.versions import Clause, declared, normalize, parse_wanted, satisfies
 from envguard.ways import Way, limits, way_out, works
 
 TYPE_CHECKING = False
@@ -348,7 +348,7 @@ def _written(commands: tuple[str, ...], python: str) -> tuple[str, ...]:
 def _can_change(row: Row, changed: frozenset[str]) -> bool:
     """Whether the change of some distributions can change what a row says."""
     need = row.rule.need
-    if isinstance(need, RequirementsNeed | RequiredInTurnNeed):  # may declare any of them
+    if isinstance(need, RequirementsNeed | RequiredInTurnNeed | LinksNeed | KernelsNeed):  # may be about any of them
         return True
     if isinstance(need, DistributionNeed):
         read = need.wanted.name
@@ -422,12 +422,18 @@ def apply(book: RuleBook, environment: Environment, attempt: _Attempt) -> tuple[
         if _install(book, listed, wanted, changed) and name == "torch":
             data["torch_build"] = _build_after(book, listed["torch"]["version"])
     data["distributions"] = listed
-    for section in ("import_links", "compiled_kernels"):
-        if data.get(section):  # of other files than those that will be there
-            stale = changed | book.paired_with(changed)
-            data[section] = {name: told for name, told in data[section].items() if name not in stale}
+    stale = changed | book.paired_with(changed)
+    for section in ("import_links", "compiled_kernels"):  # what other files say is not known before they are there
+        if data.get(section):
+            data[section] = {name: told for name, told in data[section].items() if not _is_about(name, told, stale)}
     data["import_owners"] = {**(data.get("import_owners") or {}), **attempt.owners}
     return Environment(data), frozenset(changed)
+
+
+def _is_about(name: str, told: Any, changed: set[str]) -> bool:
+    """Whether what the files of a distribution say is about some that a plan changes."""
+    lacking = [str(each.get("needed_from", "")).partition(".")[0] for each in told or () if isinstance(each, dict)]
+    return name in changed or not changed.isdisjoint(map(normalize, lacking))
 
 
 def _install(book: RuleBook, listed: dict[str, Any], wanted: Wanted, changed: set[str]) -> bool:

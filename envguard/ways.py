@@ -6,7 +6,7 @@ Either may give way, as far as the rules that apply and the requirements of what
 from __future__ import annotations
 
 from envguard.frozen import Frozen
-from envguard.judge.windows import rows_for, serves
+from envguard.judge.windows import rows_for, worst
 from envguard.versions import Clause, Wanted, key, normalize, parse_wanted, satisfies
 
 TYPE_CHECKING = False
@@ -112,9 +112,10 @@ def works(need: WindowNeed, environment: Environment) -> bool:
 def _fits(need: WindowNeed, name: str, version: str, there: Any) -> bool:
     """Whether a release of one half of a pair works with what is there of the other, as far as that is known."""
     if not isinstance(there, str):
-        return name == need.other or not any(row is not None and row.needs is None for row in rows_for(need, version))
+        rows = [row for effect in need.effects for row in rows_for(need, effect, version)]
+        return name == need.other or not any(row is not None and row.needs is None for row in rows)
     one, other = (version, there) if name == need.distribution else (there, version)
-    return not any(row is not None and serves(row, other) is False for row in rows_for(need, one))
+    return worst(need, one, other)[1] is not False
 
 
 def _side(

@@ -64,11 +64,11 @@ def _told(loss: Mapping[str, Any], subject: Subject) -> tuple[str, str, str]:
     version = subject.environment.version(top.lower().replace("_", "-"))
     if source in (name, top) and (name == top or name.startswith(f"{top}.")):  # a module
         missing = f"the module {name}"
-        there = f"{top} {version}, which lacks it" if isinstance(version, str) else f"{top} is not installed"
+        there = f"{top} {version}, which lacks {name}" if isinstance(version, str) else f"{top} is not installed"
         return missing, where, there
     if source == module:  # it refuses by itself
         return str(loss.get("error") or name), where, text_of(version) if version is None else f"{top} {version}"
-    there = f"{top} {version}, which lacks it" if isinstance(version, str) else f"a {top} that lacks it"
+    there = f"{top} {version}, which lacks {name}" if isinstance(version, str) else f"a {top} that lacks {name}"
     return f"{name} of {source}", where, there
 
 

@@ -46,27 +46,25 @@ def window(need: WindowNeed) -> tuple[Reader, Judge]:
 
 def _without_other(need: WindowNeed, version: str, other: Unreadable, pair: str) -> Finding:
     """What the version of one alone says: some releases ask for nothing, and some work with no release of the other."""
-    rows = rows_for(need, version)
-    if rows == [None]:
+    rows = [rows_for(need, effect, version) for effect in need.effects]
+    if all(those == [None] for those in rows):
         return Finding("met", pair, f"{need.distribution} {version}, which works with every {need.other}")
-    for row in rows:
-        if len(rows) == 1 and row is not None and row.needs is None:
-            return Finding("unmet", _needed(need, row, version), f"{need.distribution} {version}")
+    for those in rows:
+        if len(those) == 1 and those[0] is not None and those[0].needs is None:
+            return Finding("unmet", _needed(need, those[0], version), f"{need.distribution} {version}")
     return undecided(pair, other)
 
 
 def _judged(need: WindowNeed, version: str, other: str, pair: str) -> Finding:
     there = f"{need.other} {other}"
-    rows = rows_for(need, version)
     if key(version) is None or key(other) is None:
         return Finding("undecided", pair, f"{need.distribution} {version} and {there}: not both are PEP 440 versions")
-    answers = {row is None or serves(row, other) for row in rows}
     note = _newer(need, version, other)
-    if answers == {True}:
+    failing, fits = worst(need, version, other)
+    if failing is None:
         return Finding("met", pair, f"{need.distribution} {version} and {there}{note}")
-    failing = next(row for row in rows if row is not None and serves(row, other) is not True)
     needed = _needed(need, failing, version)
-    if answers == {False}:
+    if fits is False:
         return Finding("unmet", needed, f"{there}{_EFFECTS[failing.effect]}{note}")
     between = "a pre-release between two releases, which may or may not have what is needed"
     return Finding("undecided", needed, f"{need.distribution} {version} and {there}, {between}")
@@ -109,12 +107,27 @@ def _same(version: str) -> tuple[Clause, ...]:
     return parse_clauses(f"=={version}")
 
 
-def rows_for(need: WindowNeed, version: str) -> list[Window | None]:
+def worst(need: WindowNeed, version: str, other: str) -> tuple[Window | None, bool | None]:
+    """The row that a pair does not fit, and False; None instead where it may fit; no row where it fits them all."""
+    doubtful: Window | None = None
+    for effect in need.effects:
+        rows = rows_for(need, effect, version)
+        answers = [True if row is None else serves(row, other) for row in rows]
+        unfit = [row for row, answer in zip(rows, answers) if answer is not True]
+        if unfit and unfit[0] is not None:
+            if True not in answers and None not in answers:
+                return unfit[0], False
+            doubtful = doubtful or unfit[0]
+    return doubtful, None if doubtful else True
+
+
+def rows_for(need: WindowNeed, effect: str, version: str) -> list[Window | None]:
     """The rows that may be about a version, None for "no row": of a release one, of a pre-release between two both."""
-    for row in need.windows:
+    windows = [row for row in need.windows if row.effect == effect]
+    for row in windows:
         if satisfies(version, row.releases, "specifier"):
             return [row]
-    around = [row for row in need.windows if satisfies(version, row.releases, "specifier") is None]
+    around = [row for row in windows if satisfies(version, row.releases, "specifier") is None]
     # a bound that is no other row's bound has releases without a row on its other side
     return around if len(around) > 1 else [*around, None]
 

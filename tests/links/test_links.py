@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - small programs stand on one line
 """Imports are judged by the files alone: what fails is told, and nothing else is."""
 
 from __future__ import annotations
@@ -224,7 +225,11 @@ def test_of_a_module_that_makes_its_own_names_nothing_is_told(tmp_path: Path, so
 
 
 def test_of_a_compiled_module_nothing_is_told(tmp_path: Path) -> None:
-    files = {"other/__init__.py": "", "other/_c.abi3.so": "", "ao/__init__.py": "from other._c import gone\nimport other._c.x"}
+    files = {
+        "other/__init__.py": "",
+        "other/_c.abi3.so": "",
+        "ao/__init__.py": "from other._c import gone\nimport other._c.x",
+    }
     assert looked_at(tmp_path, files).findings == ()
 
 
@@ -250,7 +255,11 @@ def test_modules_of_the_package_are_followed_and_those_of_others_not(tmp_path: P
 
 
 def test_a_circular_import_is_none_of_our_business(tmp_path: Path) -> None:
-    files = {"ao/__init__.py": "from .one import x\ny = 1", "ao/one.py": "import ao\nfrom ao import two\nx = 1", "ao/two.py": ""}
+    files = {
+        "ao/__init__.py": "from .one import x\ny = 1",
+        "ao/one.py": "import ao\nfrom ao import two\nx = 1",
+        "ao/two.py": "",
+    }
     assert looked_at(tmp_path, files).findings == ()
 
 
@@ -261,7 +270,10 @@ def test_a_caught_failure_of_what_is_installed_is_a_lost_feature(tmp_path: Path)
 
 
 def test_a_name_that_is_taken_from_another_place_is_not_lost(tmp_path: Path) -> None:
-    found = looked_at(tmp_path, "try:\n    from torch.nn import linear\nexcept ImportError:\n    from torch.nn.functional import linear")
+    found = looked_at(
+        tmp_path,
+        "try:\n    from torch.nn import linear\nexcept ImportError:\n    from torch.nn.functional import linear",
+    )
     assert found.findings == ()
 
 
@@ -390,7 +402,13 @@ def test_text_in_the_first_column_ends_no_function() -> None:
     assert outline(source)[0] == source
 
 
-@given(st.lists(st.sampled_from(["def f():", "    x = 1", "        y = 2", "class A:", "    def g(self):", '    """', "", "z = 3", "@f"])))
+@given(
+    st.lists(
+        st.sampled_from(
+            ["def f():", "    x = 1", "        y = 2", "class A:", "    def g(self):", '    """', "", "z = 3", "@f"]
+        )
+    )
+)
 def test_the_outline_never_loses_a_line(lines: list[str]) -> None:
     source = "\n".join(lines)
     short, _ = outline(source)

@@ -93,11 +93,15 @@ PAIRS = (
 
 
 class Answer(NamedTuple):
-    """What one release says of the other: the ones that serve, what the others lack, and where it was read."""
+    """What one release says of the other: the ones that serve and what each other one lacks.
+
+    `measured` says that runs told more than reading, `needs` is what the release's own source asks for.
+    """
 
     serving: tuple[str, ...]
-    missing: tuple[str, ...]
+    lacks: tuple[tuple[str, str], ...] = ()
     measured: bool = False
+    needs: str | None = None
 
 
 def folder(distribution: str, release: str) -> Path:
@@ -126,7 +130,7 @@ def fetch(distribution: str, release: str) -> str:
                         path.parent.mkdir(parents=True, exist_ok=True)
                         path.touch()
             name.write_text(wheel.name if wheel else "", "utf-8")
-    return name.read_text("utf-8")
+    return name.read_text("utf-8").strip()
 
 
 def _download(distribution: str, release: str, into: str) -> Path | None:
@@ -155,12 +159,15 @@ def read(pair: Pair, release: str) -> tuple[Answer, Answer | None] | None:
     others = known(pair.other, pair.other_since)
     if pair.constant is not None:
         least = _constant(folder(pair.distribution, release) / pair.constant[0], pair.constant[1])
-        clauses = parse_clauses(f">={least}") if least else ()
-        return Answer(tuple(each for each in others if satisfies(each, clauses, "specifier")), ()), None
+        return _asked(f">={least}" if least else "", others), None
     if pair.declared is not None:
-        wanted = _declared(folder(pair.distribution, release) / pair.declared, pair.other)
-        return Answer(tuple(each for each in others if satisfies(each, wanted, "specifier")), ()), None
+        return _asked(_declared(folder(pair.distribution, release) / pair.declared, pair.other), others), None
     return _imports(pair, release, others)
+
+
+def _asked(needs: str, others: list[str]) -> Answer:
+    clauses = parse_clauses(needs) if needs else ()
+    return Answer(tuple(each for each in others if satisfies(each, clauses, "specifier")), needs=needs or None)
 
 
 def _imports(pair: Pair, release: str, others: list[str]) -> tuple[Answer, Answer | None]:
@@ -175,8 +182,8 @@ def _imports(pair: Pair, release: str, others: list[str]) -> tuple[Answer, Answe
         return not lacks[other]
 
     serving = [each for each in others if works(each)] if pair.kernels else _by_halves(others, works)
-    missing = dict.fromkeys(name for other in sorted(lacks, key=others.index, reverse=True) for name in lacks[other])
-    return Answer(tuple(serving), tuple(missing)), Answer(tuple(loading), ()) if pair.kernels else None
+    first = tuple((other, names[0]) for other, names in lacks.items() if names)
+    return Answer(tuple(serving), first), Answer(tuple(loading)) if pair.kernels else None
 
 
 def _lacks(pair: Pair, release: str, other: str, loading: list[str]) -> list[str]:
@@ -230,17 +237,17 @@ def _constant(file: Path, name: str) -> str | None:
     return None
 
 
-def _declared(base: Path, other: str) -> Any:
+def _declared(base: Path, other: str) -> str:
     """What a package tests when it is imported: `deps` of its table, for the names in its list."""
     checks = ast.parse(Path(f"{base}_check.py").read_text("utf-8"))
     tested = {each.value for each in ast.walk(checks) if isinstance(each, ast.Constant)}
     tested |= {word for text in tested if isinstance(text, str) for word in text.split()}
     if other not in tested:
-        return ()
+        return ""
     for node in ast.walk(ast.parse(Path(f"{base}_table.py").read_text("utf-8"))):
         if isinstance(node, ast.Dict):
             table = {k.value: v.value for k, v in zip(node.keys, node.values) if isinstance(k, ast.Constant)}  # type: ignore[union-attr]
-            return parse_clauses(table[other].removeprefix(other))
+            return str(table[other].removeprefix(other)).replace(" ", "")
     raise ValueError(f"{base}_table.py: no table of versions")
 
 
@@ -290,13 +297,14 @@ def _imported(pair: Pair, release: str, answers: dict[str, Any]) -> Answer | Non
         out = any((mine <= each < min(whole)) or (mine >= each > max(whole)) for each in failing) if whole else False
         if mine in whole or (each in answer.serving and mine not in failing and not out):
             serving.append(each)
-    missing = tuple(dict.fromkeys([*answer.missing, *failing.values()]))
-    return Answer(tuple(serving), missing, measured=set(serving) != set(answer.serving))
+    ran = {other: outcome.partition(": ")[2] for other, outcome in runs.items() if outcome[:5] == "fails"}
+    lacks = tuple({**dict(answer.lacks), **ran}.items())
+    return Answer(tuple(serving), lacks, set(serving) != set(answer.serving), answer.needs)
 
 
 def _aborting(pair: Pair, release: str, others: list[str]) -> Answer | None:
     minors = {_minor(other) for other, outcome in measured(pair, release).items() if outcome == "aborts"}
-    return Answer(tuple(each for each in others if _minor(each) not in minors), (), measured=True) if minors else None
+    return Answer(tuple(each for each in others if _minor(each) < min(minors)), measured=True) if minors else None
 
 
 def _loaded(pair: Pair, release: str, answers: dict[str, Any]) -> Answer | None:
@@ -306,8 +314,8 @@ def _loaded(pair: Pair, release: str, answers: dict[str, Any]) -> Answer | None:
     runs = measured(pair, release, kernels=True)
     minors = {_minor(other) for other, outcome in runs.items() if outcome == "loads"}
     if (key(release) or ()) < (key(OWN_TEST) or ()):
-        return Answer(tuple(each for each in known(pair.other, pair.other_since) if _minor(each) in minors), (), measured=True)
-    return Answer(answers[release][1].serving, ())
+        return Answer(tuple(each for each in known(pair.other, pair.other_since) if _minor(each) in minors), measured=True)
+    return Answer(answers[release][1].serving)
 
 
 def _rows(
@@ -319,24 +327,23 @@ def _rows(
         told = answer(release)
         if told is None and effect != "aborts":  # no wheel: as the release before it
             told = groups[-1][1] if groups else None
-        if groups and groups[-1][1] == told:
+        if groups and _said(groups[-1][1], read_others, effect) == _said(told, read_others, effect):
             groups[-1][0].append(release)
         else:
             groups.append(([release], told))
     for number, (group, told) in enumerate(groups):
-        if told is None:
-            continue
-        for needs in _needs(told.serving, read_others):
+        said = _said(told, read_others, effect)
+        if told is not None and said is not None:
             above = groups[number + 1][0][0] if number + 1 < len(groups) else None
             row: dict[str, Any] = {
                 "distribution": pair.distribution,
                 "releases": f">={group[0]}" + (f",<{above}" if above else ""),
                 "other": pair.other,
-                "needs": needs,
+                "needs": said[0],
                 "effect": effect,
             }
-            if told.missing and effect == "import-fails":
-                row["missing"] = list(told.missing[:2])
+            if said[1]:
+                row["missing"] = [said[1]]
             if told.measured or pair.constant or pair.declared:
                 row["unseen"] = True
             wheels = [name for name in (fetch(pair.distribution, each) for each in reversed(group)) if name]
@@ -344,22 +351,34 @@ def _rows(
             yield row
 
 
-def _needs(serving: Iterable[str], others: list[str]) -> Iterator[str]:
+def _said(told: Answer | None, others: list[str], effect: str) -> tuple[str, str | None] | None:
+    """What a row says: the releases that serve, and what the nearest of the others lacks; None where all serve."""
+    if told is None:
+        return None
+    needs = told.needs or _needs(told.serving, others)
+    if not needs or effect not in ("import-fails", "feature-lost"):
+        return (needs, None) if needs else None
+    places = [others.index(each) for each in told.serving if each in others] or [0]
+    lacks = dict(told.lacks)
+    beside = [place for place in range(len(others)) if others[place] in lacks and place not in places]
+    near = min(beside, key=lambda place: min(abs(place - each) for each in places), default=None)
+    return needs, lacks[others[near]] if near is not None else None
+
+
+def _needs(serving: Iterable[str], others: list[str]) -> str:
     """The releases that serve as one range; nothing where all do."""
     good = [each for each in others if each in set(serving)]
     if good == others:
-        return
+        return ""
     if not good:
-        yield "none"
-        return
+        return "none"
     first, last = others.index(good[0]), others.index(good[-1])
     if good == [others[first]] and last + 1 < len(others):
-        yield f"=={good[0]}"
-        return
+        return f"=={good[0]}"
     bounds = [f">={good[0]}"] if first else []
     bounds += [f"<{others[last + 1]}"] if last + 1 < len(others) else []
     bounds += [f"!={each}" for each in others[first : last + 1] if each not in good]
-    yield ",".join(bounds)
+    return ",".join(bounds)
 
 
 def _literal(value: Any) -> str:

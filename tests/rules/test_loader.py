@@ -259,6 +259,24 @@ NEEDS: dict[str, tuple[list[Any], list[Any]]] = {
     "python_build": (["gil"], ["nogil", False]),
     "system": ([["Linux"]], [[], "Linux", ["linux"], ["BSD"]]),
     "tool": (["ninja", "nvcc"], ["make", "", ["ninja"]]),
+    "links": (
+        [
+            "torchao",
+            {"distribution": "a", "modules": ["a.b"]},
+            {"distribution": "a", "modules": ["b"], "follow": ["c"]},
+        ],
+        [
+            "",
+            3,
+            [],
+            {"distribution": "a"},
+            {"distribution": "", "modules": ["a"]},
+            {"distribution": "a", "modules": []},
+            {"distribution": "a", "modules": ["a"], "follow": "b"},
+            {"distribution": "a", "modules": ["a"], "else": 1},
+        ],
+    ),
+    "kernels": (["torchao"], ["", " ", 3, ["torchao"]]),
     "window": (
         [{"distribution": "torchao", "other": "torch", "effects": ["import-fails", "aborts"]}],
         [
