@@ -64,7 +64,34 @@ def examine(
     if environment is None:
         looked_at = interpreter()
         environment = look(book, asked, looked_at, host=host, device=device, operation=operation)
-    reports = [
+    reports = _reports(book, environment, asked, host, device, operation, ignore, weights)
+    if looked_at is not None and any(_wants_requirements(book, report) for report in reports):
+        from envguard.probes.observe import with_requirements  # here: few checks end in two releases that do not fit
+
+        environment = with_requirements(environment, looked_at)
+        reports = _reports(book, environment, asked, host, device, operation, ignore, weights)
+    executable = looked_at.executable if looked_at else None
+    report = Report(
+        tuple(reports),
+        subject or (executable or "a recorded environment"),
+        book.version,
+        environment.data.get("taken_at"),
+        executable,
+    )
+    return report, environment
+
+
+def _reports(
+    book: RuleBook,
+    environment: Environment,
+    asked: Iterable[tuple[str, str | None]],
+    host: str,
+    device: str,
+    operation: Operation,
+    ignore: Iterable[str],
+    weights: str | None,
+) -> list[BackendReport]:
+    return [
         report_on(
             book,
             environment,
@@ -78,15 +105,12 @@ def examine(
         )
         for backend, scheme in asked
     ]
-    executable = looked_at.executable if looked_at else None
-    report = Report(
-        tuple(reports),
-        subject or (executable or "a recorded environment"),
-        book.version,
-        environment.data.get("taken_at"),
-        executable,
-    )
-    return report, environment
+
+
+def _wants_requirements(book: RuleBook, report: BackendReport) -> bool:
+    """Whether which of two distributions can give way is a question of what all others require."""
+    failing = [each.rule for each in report.outcomes if each.status == "unmet" and each.severity == "error"]
+    return any(rule in book.ids_with_pairs for rule in failing)
 
 
 def _resolve(book: RuleBook, specs: tuple[str, ...]) -> tuple[tuple[str, str | None], ...]:

@@ -192,10 +192,13 @@ class Mender:
     def _way(self, row: Row, subject: Subject, constraints: _Constraints) -> Way:
         need = row.rule.need
         if not isinstance(need, WindowNeed):
-            need = self._book.windows(*row.rule.fix.window, effects=_EFFECTS[type(need)])
+            one, other = row.rule.fix.window
+            need = self._book.windows(one, other, _EFFECTS[type(need)])
             if works(need, subject.environment):
                 names = " or of ".join(row.rule.fix.window)
-                return Way(None, f"Install another release of {names}, so that they fit.", f"another release of {names}")
+                return Way(
+                    None, f"Install another release of {names}, so that they fit.", f"another release of {names}"
+                )
         others = [each for each in self._pairs(subject) if each != need]
         return way_out(
             self._book,

@@ -160,6 +160,11 @@ class RuleBook:
         asked = {"distribution": distribution, "other": other, "effects": effects}
         return make_window_need(asked, self._windows)
 
+    @property
+    def ids_with_pairs(self) -> set[str]:
+        """The ids of the rules whose fix lets one of two distributions give way."""
+        return {row["id"] for _, row, _ in self._rows if "window" in row["fix"]}
+
     def paired_with(self, names: Iterable[str]) -> set[str]:
         """The distributions whose releases depend on those of some others, by the table of released pairs."""
         names = set(names)
@@ -336,7 +341,9 @@ def make_window(row: Row) -> Window:
     """One row of the table of released pairs."""
     needs = None if row["needs"] == "none" else parse_clauses(row["needs"])
     releases = parse_clauses(row["releases"])
-    return Window(releases, needs, row["effect"], tuple(row.get("missing", ())), row["source"], row.get("unseen", False))
+    return Window(
+        releases, needs, row["effect"], tuple(row.get("missing", ())), row["source"], row.get("unseen", False)
+    )
 
 
 def make_links_need(value: Any) -> LinksNeed:

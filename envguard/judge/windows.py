@@ -11,8 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from envguard.frozen import replace
-from envguard.judge.subject import Judge, Reader, Subject
+    from envguard.judge.subject import Judge, Reader, Subject
     from envguard.rule import Window, WindowNeed
     from envguard.versions import Clause
 
@@ -30,7 +29,7 @@ def window(need: WindowNeed) -> tuple[Reader, Judge]:
     def judge(facts: Any) -> Finding | None:
         version, other, files_told = facts
         asked = unseen if files_told else need  # the installed files tell more than versions
-        if not asked.windows or version is None or other is None:  # whether they have to be there is another rule's question
+        if not asked.windows or version is None or other is None:  # whether they are there is another rule's question
             return None
         pair = f"releases of {need.distribution} and {need.other} that work together"
         if isinstance(version, Unreadable):
@@ -127,7 +126,7 @@ def rows_for(need: WindowNeed, effect: str, version: str) -> list[Window | None]
     for row in windows:
         if satisfies(version, row.releases, "specifier"):
             return [row]
-    around = [row for row in windows if satisfies(version, row.releases, "specifier") is None]
+    around: list[Window | None] = [row for row in windows if satisfies(version, row.releases, "specifier") is None]
     # a bound that is no other row's bound has releases without a row on its other side
     return around if len(around) > 1 else [*around, None]
 

@@ -185,7 +185,8 @@ def _fix_text(fix: FixTemplate) -> str:
     if fix.unset:
         parts.append(f"unset {', '.join(fix.unset)}")
     if fix.window:
-        parts.append("install a release of {0} that works with the other, or one of {1}".format(*fix.window))
+        one, other = fix.window
+        parts.append(f"install a release of {one} that works with the {other} that is there, or the other way round")
     if fix.text:
         parts.append(fix.text)
     return "; ".join(parts)

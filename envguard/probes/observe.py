@@ -203,6 +203,13 @@ def system_of(record: _Record) -> str:
     return str(record.data["host"]["system"])
 
 
+def with_requirements(environment: Environment, interpreter: Interpreter) -> Environment:
+    """The same environment with what every installed distribution declares."""
+    observed = distributions(interpreter.path, None, details=False)
+    listed = environment.data.get("distributions") or {}
+    return Environment({**environment.data, "distributions": {**listed, **observed.value}})
+
+
 class _Record:
     """A snapshot in the making."""
 

@@ -40,7 +40,9 @@ def book(*rules: dict[str, Any]) -> RuleBook:
     return RuleBook({**made, "windows.toml": {"window": WINDOWS, "newest": NEWEST}})
 
 
-def report(*rules: dict[str, Any], requires: dict[str, list[str]] | None = None, **versions: str | None) -> BackendReport:
+def report(
+    *rules: dict[str, Any], requires: dict[str, list[str]] | None = None, **versions: str | None
+) -> BackendReport:
     """The report on some installed versions; `requires` are further distributions and what they declare."""
     listed: dict[str, Any] = {
         name: None if version is None else {"version": version} for name, version in versions.items()
@@ -185,7 +187,9 @@ def test_kernels_that_no_release_serves_ask_for_another_one_of_the_first() -> No
     outcome = report(torchao="0.14.0", torch="2.9.1").outcomes[1]
     assert outcome.needed == "another torchao than 0.14.0, which no torch serves"
     assert outcome.fix is not None
-    assert outcome.fix.text.startswith("Upgrade to torchao==0.15.0. No known release of torch works with torchao 0.14.0")
+    assert outcome.fix.text.startswith(
+        "Upgrade to torchao==0.15.0. No known release of torch works with torchao 0.14.0"
+    )
 
 
 def test_a_pair_with_one_absent_is_not_judged() -> None:
@@ -210,3 +214,47 @@ def test_releases_newer_than_the_table_are_judged_by_its_newest_and_say_so() -> 
     assert both.found is not None
     assert both.found.endswith("(judged as torchao 0.18.0 and torch 2.11.0, the newest that the table knows)")
     assert "judged as" not in (said("torchao/torch", torchao="0.18.0+cu130", torch="2.11.0+cu130").found or "")
+
+
+def test_what_the_files_tell_stands_before_the_table() -> None:
+    data = snapshot(
+        distributions={"torchao": {"version": "0.18.0"}, "torch": {"version": "2.9.1"}},
+        import_links={"torchao": []},
+        compiled_kernels={"torchao": {"loaded": True, "reason": None}},
+    )
+    assert evaluate(book(), data).outcomes == ()
+
+
+def test_what_reading_does_not_tell_counts_beside_the_files() -> None:
+    rows = [{**WINDOWS[0], "unseen": True}, *WINDOWS[1:]]
+    made = RuleBook({**tables(IMPORTS, KERNELS, releases=RELEASES), "windows.toml": {"window": rows, "newest": NEWEST}})
+    listed = {"torchao": {"version": "0.12.0"}, "torch": {"version": "2.9.1"}}
+    outcome = evaluate(made, snapshot(distributions=listed, import_links={"torchao": []})).outcomes[0]
+    assert outcome.status == "unmet"
+    assert outcome.found == "torch 2.9.1, with which the whole process is aborted"
+
+
+def test_the_plan_of_what_the_files_tell_is_judged_by_the_table() -> None:
+    links = row("torchao/links", {"links": {"distribution": "torchao", "modules": ["torchao"]}}, fix=FIX)
+    loss = {"module": "torchao", "name": "ScalingType", "needed_from": "torch.nn.functional", "effect": "import-fails"}
+    data = snapshot(
+        distributions={"torchao": {"version": "0.18.0"}, "torch": {"version": "2.9.1"}},
+        import_links={"torchao": [loss]},
+    )
+    made = evaluate(book(links, {**IMPORTS, "after": ["torchao/links"]}), data)
+    assert made.outcomes[0].status == "unmet"
+    assert made.plan is not None
+    assert made.plan.resolves == ("torchao/links",)
+    assert "'torchao>=0.13.0,<0.18.0'" in made.plan.commands[0]
+
+
+def test_a_loss_that_the_table_does_not_know_asks_for_another_release() -> None:
+    links = row("torchao/links", {"links": {"distribution": "torchao", "modules": ["torchao"]}}, fix=FIX)
+    loss = {"module": "torchao", "name": "x", "needed_from": "torch.y", "effect": "import-fails"}
+    listed = {"torchao": {"version": "0.17.0"}, "torch": {"version": "2.9.1"}}
+    outcome = evaluate(book(links, IMPORTS), snapshot(distributions=listed, import_links={"torchao": [loss]})).outcomes[
+        0
+    ]
+    assert outcome.fix is not None
+    assert outcome.fix.text == "Install another release of torchao or of torch, so that they fit."
+    assert outcome.fix.commands == ()

@@ -7,10 +7,10 @@ Which releases of two distributions work together is read from their wheels, nev
 - gates that a package keeps itself (a minimum in its source, versions that it tests when it is imported) are read from
   its source;
 - what only running shows (names of compiled code, an abort, a library that the loader refuses) comes from
-  `measured.toml` beside this file: the outcome of real imports, with the date. It is the only part that people write.
+  `measured.toml` beside this file: the outcome of real imports, with the date. That alone is written by people.
 
-Wheels are fetched by pip, one at a time, into ENVGUARD_WINDOW_WHEELS or the user's cache folder, and kept there as their
-Python files alone. Of torch the macOS wheels serve: they are small, and its Python files are the same everywhere.
+Wheels are fetched by pip, one at a time, into ENVGUARD_WINDOW_WHEELS or the user's cache folder, and their Python
+files alone are kept there. Of torch the macOS wheels serve: they are small, and their Python files are those of all.
 """
 
 from __future__ import annotations
@@ -22,12 +22,16 @@ import os
 import subprocess
 import sys
 import tempfile
-import tomllib
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -200,7 +204,7 @@ def _lacks(pair: Pair, release: str, other: str, loading: list[str]) -> list[str
         roots.append(str(folder(name, version)))
     watched = ("load_library",) if pair.kernels else ()
     links = check_links(roots, pair.entries, python=PYTHON, platform="linux", complete=False, watched=watched)
-    loads = any(certain for _, _, certain in links.calls)
+    loads = any(call.certain for call in links.calls)
     loading += [other] if loads else []
     broken = [each for each in links.broken if each.certain]
     tops = pair.other.replace("-", "_")
@@ -314,7 +318,8 @@ def _loaded(pair: Pair, release: str, answers: dict[str, Any]) -> Answer | None:
     runs = measured(pair, release, kernels=True)
     minors = {_minor(other) for other, outcome in runs.items() if outcome == "loads"}
     if (key(release) or ()) < (key(OWN_TEST) or ()):
-        return Answer(tuple(each for each in known(pair.other, pair.other_since) if _minor(each) in minors), measured=True)
+        serving = [each for each in known(pair.other, pair.other_since) if _minor(each) in minors]
+        return Answer(tuple(serving), measured=True)
     return Answer(answers[release][1].serving)
 
 
