@@ -65,7 +65,19 @@ def examine(
         environment = look(book, question.asked, looked_at, host=host, device=device, operation=operation)
     executable = looked_at.executable if looked_at else None
     subject = subject or executable or "a recorded environment"
-    return question.put_to(environment, subject, executable), environment
+    report = question.put_to(environment, subject, executable)
+    if looked_at is not None and any(_wants_requirements(book, each) for each in report.backends):
+        from envguard.probes.observe import with_requirements  # here: few checks end in two releases that do not fit
+
+        environment = with_requirements(environment, looked_at)
+        report = question.put_to(environment, subject, executable)
+    return report, environment
+
+
+def _wants_requirements(book: RuleBook, report: BackendReport) -> bool:
+    """Whether which of two distributions can give way is a question of what all others require."""
+    failing = [each.rule for each in report.outcomes if each.status == "unmet" and each.severity == "error"]
+    return any(rule in book.ids_with_pairs for rule in failing)
 
 
 class Question:

@@ -60,11 +60,11 @@ def snapshot() -> Environment:
 
 def snapshot_of(interpreter: Interpreter) -> Environment:
     """Every fact about an interpreter's environment and the machine."""
-    from envguard.probes.observe import full_snapshot
+    from envguard.probes.observe import full_snapshot, wanted_by
 
     needs = [rule.need for rule in rules().rows()]
     owners = {need.import_name: need.distributions for need in needs if isinstance(need, OwnerNeed)}
-    return full_snapshot(interpreter, tuple(sorted(owners.items())))
+    return full_snapshot(interpreter, tuple(sorted(owners.items())), wanted_by(rules().rows()).links)
 
 
 def available(

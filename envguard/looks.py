@@ -15,6 +15,8 @@ from envguard.rule import (
     CopiesNeed,
     DistributionNeed,
     DriverForCudaNeed,
+    KernelsNeed,
+    LinksNeed,
     LoadedNeed,
     NativeNeed,
     OwnerNeed,
@@ -22,6 +24,7 @@ from envguard.rule import (
     RequirementsNeed,
     RequiresPythonNeed,
     TorchBuildNeed,
+    WindowNeed,
     WithoutNeed,
 )
 
@@ -282,7 +285,7 @@ _CHANGING = ("torch_build", "import_owners")  # beside the distributions themsel
 def _can_change(row: Row, changed: frozenset[str]) -> bool:
     """Whether the change of some distributions can change what a row says."""
     need, when = row.rule.need, row.rule.when
-    if isinstance(need, RequirementsNeed | RequiredInTurnNeed):  # may declare any of them
+    if isinstance(need, RequirementsNeed | RequiredInTurnNeed | LinksNeed | KernelsNeed):  # may be about any of them
         return True
     decides = (*_read_by(need), row.host, *[name for name, _ in when.release], *when.absent)
     return not changed.isdisjoint(decides)
@@ -300,6 +303,8 @@ def _read_by(need: Need) -> tuple[str, ...]:
         return (need.distribution,)
     if isinstance(need, NativeNeed):
         return need.distribution, "torch"
+    if isinstance(need, WindowNeed):
+        return need.distribution, need.other
     return ("torch",) if isinstance(need, TorchBuildNeed | DriverForCudaNeed | ArchitectureNeed) else ()
 
 

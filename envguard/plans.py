@@ -8,13 +8,14 @@ from __future__ import annotations
 from envguard.carried import filled
 from envguard.cuda import driver_runs, parse_capability
 from envguard.fixes import PYTHON, TorchFix, anew, fits, installer, merge, narrow, plan_commands, render
-from envguard.frozen import Frozen
+from envguard.frozen import Frozen, replace
 from envguard.judge.subject import SeenDevice
 from envguard.looks import Memories
 from envguard.markers import declared, known_of
 from envguard.model import Environment, Fix, Plan, with_fix
 from envguard.rows import BLOCKED, applied
-from envguard.versions import Clause, parse_wanted, satisfies
+from envguard.versions import Clause, normalize, parse_wanted, satisfies
+from envguard.ways import Pairs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class Mender:
         self._constraints, self._fixes, self._attempts = memories.new(), memories.new(), memories.new()
         self._majors, self._fitting, self._torches = memories.new(), memories.new(), memories.new()
         self._loading = memories.new()
+        self._pairs = Pairs(self._book, self._course.steps, memories.new())
 
     def mend(
         self, subject: Subject, looked: Sequence[Found | None], values: list[Any], judged: Sequence[Found]
@@ -100,12 +102,19 @@ class Mender:
         """The outcomes with their fixes, and the plan where package rules fail."""
         how, python = installer(subject.environment)
         rows = [found[0] for found in judged]
-        constraints = self._constraints_of(rows)
+        rules = self._constraints_of(rows)
+        constraints = self._pairs.limited(rules, subject)
         machine = self._machine(subject) if [1 for found in judged if found[3] and found[3].torch] else None
         outcomes = [found[1] for found in judged]
         for place, template in [(place, found[3]) for place, found in enumerate(judged) if found[3]]:
-            fix = self._fix(rows[place], self._filled(template, subject), machine, constraints, how)
-            outcomes[place] = with_fix(outcomes[place], Fix(fix.text, _written(fix.commands, python)))
+            outcome = outcomes[place]
+            if template.window:
+                way = self._pairs.way(rows[place], subject, rules, rows)
+                outcome = replace(outcome, message=f"{outcome.message}: {way.brief}")
+                fix = render(way.template, rules, how, None)
+            else:
+                fix = self._fix(rows[place], self._filled(template, subject), machine, constraints, how)
+            outcomes[place] = with_fix(outcome, Fix(fix.text, _written(fix.commands, python)))
         failing = [found[0] for found in judged if found[2] == BLOCKED]
         packages = self._package_fixes(judged, subject)
         if not packages or how.install is None:
@@ -211,12 +220,18 @@ class Mender:
         """
         looks = self._course.looks
         while True:
-            constraints = self._constraints_of(rows)
+            rules = self._constraints_of(rows)
+            constraints = self._pairs.limited(rules, subject)
             torch = None
             if [True for template in packages.values() if template.torch]:
                 machine = machine or self._machine(subject)
                 torch = self._torch(machine, constraints.get("torch", ()))
-            attempt = self._what(packages, constraints, torch)
+            fixes = {row: fix for row, fix in packages.items() if not fix.window}
+            if len(fixes) < len(packages):  # pairs are mended as they are after everything else
+                then, _ = apply(self._book, subject.environment, self._what(fixes, constraints, torch))
+                ways = subject.after(then), rules, rows
+                fixes |= {row: self._pairs.way(row, *ways).template for row, fix in packages.items() if fix.window}
+            attempt = self._what(fixes, constraints, torch)
             then, changed = apply(self._book, subject.environment, attempt)
             after = subject.after(then)
             again: Sequence[Found | None]
@@ -339,8 +354,18 @@ def apply(book: RuleBook, environment: Environment, attempt: _Attempt) -> tuple[
     if "torch" in changed:  # its build brings the libraries of its CUDA
         found = data.get("system_libraries") or {}
         data["system_libraries"] = {name: path for name, path in found.items() if path is not None}
+    stale = changed | book.paired_with(changed)
+    for section in ("import_links", "compiled_kernels"):  # what other files say is not known before they are there
+        if data.get(section):
+            data[section] = {name: told for name, told in data[section].items() if not _is_about(name, told, stale)}
     data["import_owners"] = {**(data.get("import_owners") or {}), **attempt.owners}
     return Environment(data), frozenset(changed)
+
+
+def _is_about(name: str, told: Any, changed: set[str]) -> bool:
+    """Whether what the files of a distribution say is about some that a plan changes."""
+    lacking = [str(each.get("needed_from", "")).partition(".")[0] for each in told or () if isinstance(each, dict)]
+    return name in changed or not changed.isdisjoint(map(normalize, lacking))
 
 
 def _install(

@@ -224,6 +224,52 @@ class VariableNeed(Frozen):
     assumed_unset: bool = False
 
 
+class LinksNeed(Frozen):
+    """Every name is there that the import of some modules of an installed distribution needs from other packages.
+
+    `follow` are other import packages whose own imports count too.
+    """
+
+    distribution: str
+    modules: tuple[str, ...]
+    follow: tuple[str, ...] = ()
+
+
+class KernelsNeed(Frozen):
+    """The installed distribution lets its compiled kernels load, by its own test."""
+
+    distribution: str
+
+
+class Window(Frozen):
+    """A row of the table of released pairs: with which versions of another distribution some releases of one work.
+
+    `needs` is None where no release of the other one serves. `missing` names what the others lack; `source` is the
+    wheel that the row was read from; `unseen` is what reading its imports does not tell.
+    """
+
+    releases: tuple[Clause, ...]
+    needs: tuple[Clause, ...] | None
+    effect: str
+    missing: tuple[str, ...]
+    source: str
+    unseen: bool = False
+
+
+class WindowNeed(Frozen):
+    """The installed versions of two distributions are a pair without one of some effects.
+
+    `newest` and `newest_other` are the newest releases that were read for the table.
+    """
+
+    distribution: str
+    other: str
+    effects: tuple[str, ...]
+    windows: tuple[Window, ...]
+    newest: str
+    newest_other: str
+
+
 if TYPE_CHECKING:
     Need: TypeAlias = (
         DistributionNeed
@@ -253,15 +299,19 @@ if TYPE_CHECKING:
         | SystemNeed
         | ToolNeed
         | VariableNeed
+        | WindowNeed
+        | LinksNeed
+        | KernelsNeed
     )
 
 
 class FixTemplate(Frozen):
     """How to mend a rule, before the inspected interpreter is known.
 
-    `carried` names the distribution of which a release is installed whose compiled library this machine loads.
-    The last two come from what was found, never from a rules file: `reinstall` writes the files of distributions anew,
-    `remove` takes away metadata folders that no installer can.
+    `carried` names the distribution of which a release is installed whose compiled library this machine loads,
+    `window` the two distributions of a pair, the one that should give way first. The last two come from what was
+    found, never from a rules file: `reinstall` writes the files of distributions anew, `remove` takes away metadata
+    folders that no installer can.
     """
 
     install: tuple[Wanted, ...] = ()
@@ -270,13 +320,14 @@ class FixTemplate(Frozen):
     unset: tuple[str, ...] = ()
     text: str | None = None
     carried: str | None = None
+    window: tuple[str, ...] = ()
     reinstall: tuple[Wanted, ...] = ()
     remove: tuple[str, ...] = ()
 
     @property
     def installs(self) -> bool:
         """Whether it changes packages."""
-        return bool(self.install or self.uninstall or self.torch or self.reinstall or self.remove)
+        return bool(self.install or self.uninstall or self.torch or self.reinstall or self.remove or self.window)
 
 
 class Rule(Frozen):

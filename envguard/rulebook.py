@@ -17,6 +17,8 @@ from envguard.rule import (
     DriverForCudaNeed,
     DriverNeed,
     FixTemplate,
+    KernelsNeed,
+    LinksNeed,
     LoadedNeed,
     MemoryNeed,
     NativeNeed,
@@ -37,13 +39,15 @@ from envguard.rule import (
     VisibleNeed,
     WeightsNeed,
     When,
+    Window,
+    WindowNeed,
     WithoutNeed,
 )
 from envguard.versions import key, parse_clauses, parse_wanted, satisfies
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Any, TypeAlias
 
     from envguard.libraries import Wheels
@@ -71,6 +75,7 @@ class RuleBook:
             (_backends_of(row, table), row, file) for file, table in tables.items() for row in table.get("rule", ())
         ]
         self.version = max((str(row["checked"]) for _, row, _ in self._rows), default="")
+        self._windows: Mapping[str, Any] = tables.get("windows.toml", {})
         self._rules: dict[Any, tuple[Rule, ...]] = {}
         released: Mapping[str, Any] = tables.get("releases.toml", {})
         self._released: Mapping[str, Any] = released.get("releases", {})
@@ -169,18 +174,38 @@ class RuleBook:
     def oldest_drivers(self) -> Mapping[int, str]:
         """The first NVIDIA driver of each CUDA major, from the rule that holds them."""
         if self._oldest_drivers is None:
-            needs = [make_need(row, self.backends) for _, row, _ in self._rows if "driver_for_cuda" in row["need"]]
+            needs = [self._need(row) for _, row, _ in self._rows if "driver_for_cuda" in row["need"]]
             self._oldest_drivers = {
                 m: d for need in needs if isinstance(need, DriverForCudaNeed) for m, d in need.oldest
             }
         return self._oldest_drivers
+
+    def _need(self, row: Row) -> Need:
+        if "window" in row["need"]:
+            return make_window_need(row["need"]["window"], self._windows)
+        return make_need(row, self.backends)
+
+    def windows(self, distribution: str, other: str, effects: tuple[str, ...]) -> WindowNeed:
+        """What the table of released pairs says of two distributions, as a need."""
+        asked = {"distribution": distribution, "other": other, "effects": effects}
+        return make_window_need(asked, self._windows)
+
+    @property
+    def ids_with_pairs(self) -> set[str]:
+        """The ids of the rules whose fix lets one of two distributions give way."""
+        return {row["id"] for _, row, _ in self._rows if "window" in row["fix"]}
+
+    def paired_with(self, names: Iterable[str]) -> set[str]:
+        """The distributions whose releases depend on those of some others, by the table of released pairs."""
+        names = set(names)
+        return {row["distribution"] for row in self._windows.get("window", ()) if row["other"] in names}
 
     def _rule(self, backends: tuple[str, ...] | None, row: Row, file: str) -> Rule:
         # by position: a check makes some fifty of these, and names would double the time
         return Rule(
             row["id"],
             make_when(row.get("when", _EVERY), backends),
-            make_need(row, self.backends),
+            self._need(row),
             row["severity"],
             row["kind"],
             row["why"],
@@ -328,6 +353,10 @@ def make_need(row: Row, backends: Mapping[str, Backend]) -> Need:
             return NativeNeed(backends[backend].distribution, aspect)
         case "python":
             return PythonNeed(parse_clauses(value), value)
+        case "links":
+            return make_links_need(value)
+        case "kernels":
+            return KernelsNeed(value)
         case "python_build":
             return PythonBuildNeed()
         case "system":
@@ -349,6 +378,42 @@ def _module_of(distribution: str, backends: Mapping[str, Backend]) -> str:
     return distribution.replace("-", "_")
 
 
+def make_window_need(asked: Row, table: Row) -> WindowNeed:
+    """The need of a pair with its rows of the table of released pairs."""
+    distribution, other, effects = asked["distribution"], asked["other"], tuple(asked["effects"])
+    newest = table.get("newest", _EVERY)
+    return WindowNeed(
+        distribution,
+        other,
+        effects,
+        tuple(
+            [
+                make_window(row)
+                for row in table.get("window", ())
+                if row["distribution"] == distribution and row["other"] == other and row["effect"] in effects
+            ]
+        ),
+        newest.get(distribution, ""),
+        newest.get(other, ""),
+    )
+
+
+def make_window(row: Row) -> Window:
+    """One row of the table of released pairs."""
+    needs = None if row["needs"] == "none" else parse_clauses(row["needs"])
+    releases = parse_clauses(row["releases"])
+    return Window(
+        releases, needs, row["effect"], tuple(row.get("missing", ())), row["source"], row.get("unseen", False)
+    )
+
+
+def make_links_need(value: Any) -> LinksNeed:
+    """The need of a row: a distribution that is imported by its own name, or which modules of it."""
+    if isinstance(value, str):
+        return LinksNeed(value, (value.replace("-", "_"),))
+    return LinksNeed(value["distribution"], tuple(value["modules"]), tuple(value.get("follow", ())))
+
+
 def make_fix(fix: Row) -> FixTemplate:
     """The fix of a row. Raises ValueError for a requirement that cannot be read."""
     return FixTemplate(
@@ -358,6 +423,7 @@ def make_fix(fix: Row) -> FixTemplate:
         tuple(fix.get("unset", ())),
         fix.get("text"),
         fix.get("carried"),
+        tuple(fix.get("window", ())),
     )
 
 

@@ -14,7 +14,7 @@ from envguard.errors import BadRules
 from envguard.model import OPERATIONS, WEIGHTS
 from envguard.rule import NATIVE_ASPECTS, SchemeNeed
 from envguard.rulebook import RuleBook
-from envguard.versions import key, parse_clauses, parse_wanted
+from envguard.versions import key, normalize, parse_clauses, parse_wanted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ else:
 SEVERITIES = ("error", "warning", "info")
 KINDS = ("absent", "version", "hardware", "platform", "broken", "configuration", "advisory")
 ORIGINS = ("baseline", "host", "metadata", "files", "table")
+_TABLES = {"backend", "rule", "releases", "torch-builds", "torch-index-builds", "native", "newest", "window"}
+EFFECTS = ("import-fails", "aborts", "kernels-skipped", "feature-lost")
 DEVICES = ("auto", "cuda", "rocm", "xpu", "mps", "cpu")
 ACCELERATORS = ("cuda", "rocm", "xpu", "mps")
 WHEN_HOSTS = ("diffusers", "transformers", "none")
@@ -99,7 +101,7 @@ def check_tables(tables: Mapping[str, Table]) -> None:
     """Refuse tables that do not hold to the format, each alone and all together. Raises BadRules."""
     backends: set[str] = set()
     for file, table in tables.items():
-        _only(file, table, set(), {"backend", "rule", "releases", "torch-builds", "torch-index-builds", "native"})
+        _only(file, table, set(), _TABLES)
         if "backend" in table:
             _check_backend(f"{file}: backend", table["backend"])
             if table["backend"]["name"] in backends:
@@ -107,6 +109,7 @@ def check_tables(tables: Mapping[str, Table]) -> None:
             backends.add(table["backend"]["name"])
         _check_releases(file, table)
         _check_native(file, table)
+        _check_windows(file, table)
     for file, table in tables.items():
         rows = table.get("rule", [])
         if not isinstance(rows, list):
@@ -115,6 +118,7 @@ def check_tables(tables: Mapping[str, Table]) -> None:
             _check_row(f"{file}: rule {number}", row, backends)
     book = RuleBook(tables)
     _check_together(book)
+    _check_pairs(tables)
 
 
 def _check_backend(where: str, header: Any) -> None:
@@ -172,6 +176,65 @@ def _check_native(file: str, table: Table) -> None:
                     raise BadRules(f"{here}: platforms.{_shown(platform)}: expected a system and a machine")
                 if not all(type(kind) is int and -1 <= kind < len(kinds) for kind in named.values()):
                     raise BadRules(f"{here}: platforms.{_shown(platform)}: expected numbers of kinds, or -1")
+
+
+def _check_windows(file: str, table: Table) -> None:
+    for name, version in _table(file, "newest", table).items():
+        if not _is_version(version):
+            raise BadRules(f"{file}: newest.{_shown(name)}: expected a PEP 440 version, found {version!r}")
+    rows = table.get("window", [])
+    if not isinstance(rows, list):
+        raise BadRules(f"{file}: window: expected a list of tables, found {rows!r}")
+    if rows and os.path.basename(file) != WINDOWS_FILE:
+        raise BadRules(f"{file}: window: expected in {WINDOWS_FILE} alone")
+    seen: dict[Any, list[tuple[Clause, ...]]] = {}
+    for number, row in enumerate(rows, 1):
+        where = f"{file}: window {number}"
+        _only(where, row, {"distribution", "releases", "other", "needs", "effect", "source"}, {"missing", "unseen"})
+        for name in ("distribution", "other"):
+            if not _is_text(row[name]) or row[name] != normalize(row[name]):
+                raise BadRules(f"{where}: {name}: expected the normalized name of a distribution, found {row[name]!r}")
+            if row[name] not in table.get("newest", {}):
+                raise BadRules(f"{where}: {name}: expected the newest release of {row[name]} that was read in newest")
+        for name in ("releases", "needs"):
+            if not (_is_clauses(row[name]) or (name == "needs" and row[name] == "none")):
+                raise BadRules(f"{where}: {name}: expected versions such as >=0.17.0,<0.18.0, found {row[name]!r}")
+        _one_of(where, "effect", row["effect"], EFFECTS)
+        _text(where, "source", row["source"])
+        if row.get("unseen", True) is not True:
+            raise BadRules(f"{where}: unseen: expected true, or nothing, found {row['unseen']!r}")
+        if "missing" in row:
+            _list_of(where, "missing", row["missing"], _is_text, "names")
+        ranges = seen.setdefault((row["distribution"], row["other"], row["effect"]), [])
+        mine = parse_clauses(row["releases"])
+        if any(not _ranges_disjoint(mine, other) for other in ranges):
+            raise BadRules(f"{where}: releases: expected ranges that do not overlap, but two of them do")
+        ranges.append(mine)
+
+
+WINDOWS_FILE = "windows.toml"
+
+
+def _check_pairs(tables: Mapping[str, Table]) -> None:
+    """Each pair that a rule asks for has rows in the table, and each row is asked for by a rule."""
+    if WINDOWS_FILE not in tables:
+        return
+    rows = tables[WINDOWS_FILE].get("window", [])
+    there = {(row["distribution"], row["other"], row["effect"]) for row in rows}
+    asked: set[tuple[str, str, str]] = set()
+    for file, table in tables.items():
+        for rule in table.get("rule", []):
+            need = rule["need"].get("window")
+            if need is None:
+                continue
+            pairs = {(need["distribution"], need["other"], effect) for effect in need["effects"]}
+            if not pairs & there:
+                raise BadRules(f"{file}: {rule['id']}: need.window: expected a pair of {WINDOWS_FILE}, found {need!r}")
+            if sorted(rule["fix"].get("window", ())) != sorted((need["distribution"], need["other"])):
+                raise BadRules(f"{file}: {rule['id']}: fix.window: expected the two distributions of the need")
+            asked |= pairs
+    for distribution, other, effect in sorted(there - asked):
+        raise BadRules(f"{WINDOWS_FILE}: window: no rule asks for {effect} of {distribution} with {other}")
 
 
 def _check_row(where: str, row: Any, backends: set[str]) -> None:
@@ -253,10 +316,13 @@ def _check_need(where: str, row: Table, backends: set[str]) -> None:
         raise BadRules(f"{where}: need.distribution: expected {_PLAIN} with comparison = 'version', found {value!r}")
 
 
+_FIXES = ("install", "uninstall", "torch", "unset", "text", "carried", "window")
+
+
 def _check_fix(where: str, fix: Any) -> None:
-    _only(f"{where}: fix", fix, set(), {"install", "uninstall", "torch", "unset", "text", "carried"})
+    _only(f"{where}: fix", fix, set(), set(_FIXES))
     if not fix:
-        raise BadRules(f"{where}: fix: expected at least one of install, uninstall, torch, unset, text, carried")
+        raise BadRules(f"{where}: fix: expected at least one of {', '.join(_FIXES)}")
     if "install" in fix:
         _list_of(where, "fix.install", fix["install"], _is_wanted, "requirements such as torchao>=0.15.0")
     for name in ("uninstall", "unset"):
@@ -268,6 +334,8 @@ def _check_fix(where: str, fix: Any) -> None:
         _text(where, "fix.carried", fix["carried"])
     if "text" in fix:
         _text(where, "fix.text", fix["text"])
+    if "window" in fix and not _is_pair(fix["window"]):
+        raise BadRules(f"{where}: fix.window: expected two distributions, found {fix['window']!r}")
 
 
 def _check_together(book: RuleBook) -> None:
@@ -442,6 +510,16 @@ def _is_drivers(value: Any) -> bool:
     return isinstance(value, dict) and bool(value) and all(_is_number(m) and _is_version(d) for m, d in value.items())
 
 
+def _is_links(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return _is_text(value)
+    return (
+        {"distribution", "modules"} <= set(value) <= {"distribution", "modules", "follow"}
+        and _is_text(value["distribution"])
+        and all(_list_from(())(value[name]) for name in ("modules", "follow") if name in value)
+    )
+
+
 def _is_variable(value: Any) -> bool:
     return (
         isinstance(value, dict)
@@ -452,6 +530,20 @@ def _is_variable(value: Any) -> bool:
         and _is_text(value.get("name"))
         and all(_list_from(())(value[name]) for name in ("value", "not") if name in value)
     )
+
+
+def _is_window(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and set(value) == {"distribution", "other", "effects"}
+        and _is_text(value["distribution"])
+        and _is_text(value["other"])
+        and _list_from(EFFECTS)(value["effects"])
+    )
+
+
+def _is_pair(value: Any) -> bool:
+    return _list_from(())(value) and len(value) == 2
 
 
 def _list_from(choices: tuple[str, ...]) -> Callable[[Any], bool]:
@@ -522,6 +614,8 @@ _NEEDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "accelerator": (_list_from(ACCELERATORS), f"devices of {', '.join(ACCELERATORS)}"),
     "compute_capability": (_is_capability, "a compute capability such as 8.9"),
     "memory": (_is_bytes, "a number of bytes"),
+    "links": (_is_links, "a distribution, or distribution and modules (and packages to follow)"),
+    "kernels": (_is_text, "the name of a distribution"),
     "driver": (_exactly("working"), '"working"'),
     "visible": (_exactly("device"), '"device"'),
     "torch_build": (_exactly("accelerator"), '"accelerator"'),
@@ -532,5 +626,6 @@ _NEEDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "python_build": (_exactly("gil"), '"gil"'),
     "system": (_list_from(SYSTEMS), f"systems of {', '.join(SYSTEMS)}"),
     "tool": (_exactly(*TOOLS), f"one of {', '.join(TOOLS)}"),
+    "window": (_is_window, "distribution, other and effects, a pair of windows.toml"),
     "variable": (_is_variable, "name and value or not, such as { name = 'X', not = ['0'] }"),
 }

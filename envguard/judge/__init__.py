@@ -6,7 +6,7 @@ second turns those facts into a Finding and looks at nothing else, so that equal
 
 from __future__ import annotations
 
-from envguard.judge import hardware, owners, requirements, software
+from envguard.judge import hardware, links, owners, requirements, software, windows
 from envguard.judge.subject import asked
 from envguard.rule import (
     AcceleratorNeed,
@@ -18,6 +18,8 @@ from envguard.rule import (
     DistributionNeed,
     DriverForCudaNeed,
     DriverNeed,
+    KernelsNeed,
+    LinksNeed,
     LoadedNeed,
     MemoryNeed,
     NativeNeed,
@@ -35,6 +37,7 @@ from envguard.rule import (
     VariableNeed,
     VisibleNeed,
     WeightsNeed,
+    WindowNeed,
     WithoutNeed,
 )
 
@@ -108,6 +111,12 @@ def examine(  # noqa: RET503 - `_no_judge` never returns
             return software.tool(need)
         case VariableNeed():
             return software.variable(need)
+        case WindowNeed():
+            return windows.window(need)
+        case LinksNeed():
+            return links.links(need)
+        case KernelsNeed():
+            return links.kernels(need)
         case _:
             _no_judge(need)
 

@@ -14,6 +14,8 @@ from envguard.rule import (
     DistributionNeed,
     DriverForCudaNeed,
     DriverNeed,
+    KernelsNeed,
+    LinksNeed,
     LoadedNeed,
     MemoryNeed,
     NativeNeed,
@@ -31,6 +33,7 @@ from envguard.rule import (
     VariableNeed,
     VisibleNeed,
     WeightsNeed,
+    WindowNeed,
     WithoutNeed,
 )
 from envguard.versions import satisfies
@@ -141,6 +144,12 @@ def need_text(need: Need) -> str:
             return f"the build tool {need.tool}"
         case VariableNeed():
             return _variable(need)
+        case LinksNeed():
+            return f"every name that the import of {_either(need.modules)} needs is there"
+        case KernelsNeed():
+            return f"the compiled kernels of {need.distribution} are loaded, by its own test"
+        case WindowNeed():
+            return f"releases of {need.distribution} and {need.other} that work together (rules/windows.toml)"
 
 
 def _graver(need: RequirementsNeed) -> str:
@@ -206,6 +215,9 @@ def _fix_text(fix: FixTemplate) -> str:
         parts.append(f"install a release of {fix.carried} whose compiled library this machine loads")
     if fix.unset:
         parts.append(f"unset {', '.join(fix.unset)}")
+    if fix.window:
+        one, other = fix.window
+        parts.append(f"install a release of {one} that works with the {other} that is there, or the other way round")
     if fix.text:
         parts.append(fix.text)
     return "; ".join(parts)
@@ -301,6 +313,7 @@ def _as_json(rule: Rule) -> dict[str, Any]:
             "unset": list(fix.unset),
             "text": fix.text,
             **({"carried": fix.carried} if fix.carried else {}),
+            **({"window": list(fix.window)} if fix.window else {}),
         },
         "after": list(rule.after),
         "origin": rule.origin,

@@ -92,6 +92,10 @@ class Importer:
                 return Found("module", stem + suffix)
         return None
 
+    def editable(self) -> dict[str, str]:
+        """Import name -> folder or file of each package that a finder of setuptools serves."""
+        return self._editable()[0]
+
     def _editable(self) -> tuple[dict[str, str], dict[str, list[str]]]:
         if self._finders is None:
             mapping: dict[str, str] = {}

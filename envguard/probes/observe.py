@@ -20,6 +20,8 @@ from envguard.rule import (
     DistributionNeed,
     DriverForCudaNeed,
     DriverNeed,
+    KernelsNeed,
+    LinksNeed,
     LoadedNeed,
     MemoryNeed,
     NativeNeed,
@@ -32,6 +34,7 @@ from envguard.rule import (
     TorchBuildNeed,
     VariableNeed,
     VisibleNeed,
+    WindowNeed,
     WithoutNeed,
 )
 
@@ -60,6 +63,14 @@ _HARDWARE = (
 SYSTEM_ALONE = frozenset({"system"})
 
 
+class WantedLinks(Frozen):
+    """What to look at: distribution -> the modules whose import matters, and whose compiled kernels matter."""
+
+    modules: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    kernels: tuple[str, ...] = ()
+    follow: tuple[str, ...] = ()
+
+
 class Wanted(Frozen):
     """The facts to observe. Python's own facts always belong to it, because fixes name the interpreter.
 
@@ -81,6 +92,7 @@ class Wanted(Frozen):
     toolchain: bool = False
     variables: frozenset[str] | None = frozenset()
     native: frozenset[str] = frozenset()
+    links: WantedLinks | None = None
 
 
 EVERYTHING_ABOUT = frozenset({"torch", "diffusers", "transformers"})
@@ -109,6 +121,9 @@ def wanted_by(rules: Iterable[Rule]) -> Wanted:
     in_turn: set[str] = set()
     variables = set(FIX_VARIABLES)
     native: set[str] = set()
+    links: dict[str, dict[str, None]] = {}
+    kernels: set[str] = set()
+    follow: set[str] = set()
     hardware = architectures = toolchain = False
     for rule in rules:
         need = rule.need
@@ -147,6 +162,15 @@ def wanted_by(rules: Iterable[Rule]) -> Wanted:
             named.add(need.distribution)
             variables.update(_LIBRARY_VARIABLES)
             hardware = True
+        elif isinstance(need, LinksNeed):
+            modules = links.setdefault(need.distribution, {})
+            modules.update(dict.fromkeys(need.modules))
+            follow.update(need.follow)
+            named.add(need.distribution)
+        elif isinstance(need, KernelsNeed):
+            kernels.add(need.distribution)
+        elif isinstance(need, WindowNeed):
+            named.update((need.distribution, need.other))
         elif isinstance(need, ToolNeed):
             toolchain = True
             if need.tool == "nvcc":
@@ -170,6 +194,11 @@ def wanted_by(rules: Iterable[Rule]) -> Wanted:
         toolchain=toolchain,
         variables=frozenset(variables),
         native=frozenset(native),
+        links=WantedLinks(
+            tuple([(name, tuple(modules)) for name, modules in links.items()]),
+            tuple(sorted(kernels)),
+            tuple(sorted(follow)),
+        ),
     )
 
 
@@ -193,6 +222,10 @@ def observe(wanted: Wanted, interpreter: Interpreter, folders: Folders | None = 
     _observe_distributions(record, wanted, interpreter, folders)
     if wanted.hardware:
         _observe_hardware(record, wanted, interpreter, folders, pending)
+    if wanted.links is not None and (wanted.links.modules or wanted.links.kernels):
+        from envguard.probes.links import links
+
+        record.data.update(links(wanted.links, record.data["distributions"], interpreter, folders, system_of(record)))
     if wanted.toolchain:
         from envguard.probes.toolchain import toolchain
 
@@ -204,6 +237,18 @@ def observe(wanted: Wanted, interpreter: Interpreter, folders: Folders | None = 
     if wanted.native:
         _observe_native(record, wanted, interpreter, folders)
     return Environment(record.data)
+
+
+def system_of(record: _Record) -> str:
+    """The operating system that was observed."""
+    return str(record.data["host"]["system"])
+
+
+def with_requirements(environment: Environment, interpreter: Interpreter) -> Environment:
+    """The same environment with what every installed distribution declares."""
+    observed = distributions(interpreter.path, None, details=False)
+    listed = environment.data.get("distributions") or {}
+    return Environment({**environment.data, "distributions": {**listed, **observed.value}})
 
 
 class _Record:
@@ -373,14 +418,18 @@ def _would_load(data: dict[str, Any], name: str, files: tuple[str, ...]) -> froz
     return chosen_of(Environment({**data, "native_libraries": {name: [{"file": file} for file in files]}}))
 
 
-def full_snapshot(interpreter: Interpreter, owners: tuple[tuple[str, tuple[str, ...]], ...]) -> Environment:
-    """Every fact of an environment, with the time it was taken; `owners` maps import names to their distributions."""
+def full_snapshot(
+    interpreter: Interpreter, owners: tuple[tuple[str, tuple[str, ...]], ...], links: WantedLinks | None = None
+) -> Environment:
+    """Every fact of an environment, with the time it was taken; `owners` maps import names to their distributions,
+    `links` tells whose imports to look at.
+    """
     from datetime import datetime, timezone
 
     from envguard.frozen import replace
     from envguard.probes.distributions import leftovers
 
-    environment = observe(replace(EVERYTHING, owners=owners), interpreter)
+    environment = observe(replace(EVERYTHING, owners=owners, links=links), interpreter)
     taken_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
     data = {"schema": SNAPSHOT_SCHEMA, "taken_at": taken_at, **environment.data}
     left = leftovers(interpreter.path)

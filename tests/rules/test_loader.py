@@ -21,7 +21,7 @@ from support import HEADER, book, pointers, row, tables
 
 from envguard.errors import BadRules
 from envguard.model import OPERATIONS
-from envguard.rule import VariableNeed, When
+from envguard.rule import VariableNeed, When, WindowNeed
 from envguard.rulebook import RuleBook
 from envguard.rulefiles import (
     DEVICES,
@@ -284,6 +284,37 @@ NEEDS: dict[str, tuple[list[Any], list[Any]]] = {
     "python_build": (["gil"], ["nogil", False]),
     "system": ([["Linux"]], [[], "Linux", ["linux"], ["BSD"]]),
     "tool": (["ninja", "nvcc"], ["make", "", ["ninja"]]),
+    "links": (
+        [
+            "torchao",
+            {"distribution": "a", "modules": ["a.b"]},
+            {"distribution": "a", "modules": ["b"], "follow": ["c"]},
+        ],
+        [
+            "",
+            3,
+            [],
+            {"distribution": "a"},
+            {"distribution": "", "modules": ["a"]},
+            {"distribution": "a", "modules": []},
+            {"distribution": "a", "modules": ["a"], "follow": "b"},
+            {"distribution": "a", "modules": ["a"], "else": 1},
+        ],
+    ),
+    "kernels": (["torchao"], ["", " ", 3, ["torchao"]]),
+    "window": (
+        [{"distribution": "torchao", "other": "torch", "effects": ["import-fails", "aborts"]}],
+        [
+            {},
+            "torchao",
+            {"distribution": "torchao", "other": "torch"},
+            {"distribution": "torchao", "other": "torch", "effects": []},
+            {"distribution": "torchao", "other": "torch", "effects": ["breaks"]},
+            {"distribution": "", "other": "torch", "effects": ["aborts"]},
+            {"distribution": "torchao", "other": 3, "effects": ["aborts"]},
+            {"distribution": "torchao", "other": "torch", "effects": ["aborts"], "more": "x"},
+        ],
+    ),
     "variable": (
         [{"name": "X", "not": ["0"]}, {"name": "X", "value": ["1"]}, {"name": "X", "value": ["1"], "not": ["", "0"]}],
         [
@@ -309,6 +340,79 @@ def test_a_good_value_of_each_need_is_accepted(name: str, value: Any) -> None:
 def test_a_bad_value_of_each_need_is_refused_by_name(name: str, value: Any) -> None:
     text = refusal(row("torchao/it", {name: value}))
     assert text.startswith(f"torchao.toml: rule 1 torchao/it: need.{name}: expected ") or f"need.{name}: " in text
+
+
+WINDOW = {
+    "distribution": "torchao",
+    "releases": ">=0.17.0",
+    "other": "torch",
+    "needs": ">=2.10.0",
+    "effect": "import-fails",
+    "missing": ["torch.x"],
+    "source": "torchao-0.17.0-py3-none-any.whl",
+}
+NEWEST = {"torchao": "0.18.0", "torch": "2.15.0"}
+PAIR = row(
+    "torchao/torch",
+    {"window": {"distribution": "torchao", "other": "torch", "effects": ["import-fails"]}},
+    fix={"window": ["torchao", "torch"]},
+)
+
+
+def paired(*windows: dict[str, Any], rule: dict[str, Any] = PAIR) -> dict[str, Any]:
+    """Tables with a rule about a pair, and the rows of the table of released pairs."""
+    return {**tables(INSTALLED, rule), "windows.toml": {"window": list(windows), "newest": NEWEST}}
+
+
+def test_rows_about_pairs_are_accepted_and_become_the_need() -> None:
+    made = paired({**WINDOW, "releases": ">=0.17.0,<0.18.0"}, {**WINDOW, "releases": ">=0.18.0", "needs": "none"})
+    check_tables(made)
+    need = RuleBook(made).rows("torchao/torch")[0].need
+    assert isinstance(need, WindowNeed)
+    assert [window.needs for window in need.windows] == [parse_clauses(">=2.10.0"), None]
+    assert (need.newest, need.newest_other) == ("0.18.0", "2.15.0")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("surprise", 1, "window 1: surprise: unknown key"),
+        ("distribution", "Torch_AO", "distribution: expected the normalized name"),
+        ("other", "triton", "other: expected the newest release of triton that was read"),
+        ("releases", "0.17.0", "releases: expected versions such as"),
+        ("needs", "", "needs: expected versions such as"),
+        ("needs", 3, "needs: expected versions such as"),
+        ("effect", "breaks", "effect: expected one of import-fails"),
+        ("source", "", "source: expected text"),
+        ("missing", [], "missing: expected a list names"),
+    ],
+)
+def test_a_bad_row_about_a_pair_is_refused_by_file_number_and_key(path: str, value: Any, expected: str) -> None:
+    text = refused(paired(changed(WINDOW, path, value)))
+    assert text.startswith("windows.toml: window 1: ")
+    assert expected in text
+
+
+def test_rows_about_the_same_releases_of_a_pair_are_refused() -> None:
+    assert "window 2: releases: expected ranges that do not overlap" in refused(
+        paired(WINDOW, {**WINDOW, "releases": ">=0.18.0"})
+    )
+
+
+def test_a_pair_that_no_rule_asks_for_and_a_rule_without_rows_are_refused() -> None:
+    assert "no rule asks for aborts of torchao with torch" in refused(paired(WINDOW, {**WINDOW, "effect": "aborts"}))
+    assert "need.window: expected a pair of windows.toml" in refused(paired())
+
+
+def test_the_fix_of_a_pair_names_both_of_its_distributions() -> None:
+    other = {**PAIR, "fix": {"window": ["torchao", "numpy"]}}
+    assert "fix.window: expected the two distributions of the need" in refused(paired(WINDOW, rule=other))
+    one = {**PAIR, "fix": {"window": ["torchao"]}}
+    assert "fix.window: expected two distributions" in refused(paired(WINDOW, rule=one))
+
+
+def test_rows_about_pairs_stand_in_a_file_of_their_own() -> None:
+    assert "window: expected in windows.toml alone" in refused({"torch.toml": {"window": [WINDOW], "newest": NEWEST}})
 
 
 def test_every_need_is_covered_here() -> None:

@@ -30,6 +30,8 @@ FINE: dict[str, Any] = {
     },
     "distributions_complete": True,
     "import_owners": {"torchao": {"origin": "/venv/torchao/__init__.py", "distribution": "torchao", "kind": "package"}},
+    "import_links": {"torchao": [], "diffusers": []},
+    "compiled_kernels": {"torchao": {"loaded": True, "reason": None}},
     "torch_build": {"version": "2.13.0+cpu", "cuda": None, "hip": None, "xpu": None, "arch_list": None},
     "drivers": {"nvidia": None, "cuda": None, "nvidia_status": "absent", "nvidia_devices": 0},
     "accelerators": [],
