@@ -139,7 +139,9 @@ def _import_all(interpreter: Interpreter, entries: Iterable[str], sources: Sourc
             continue
     for loss in interpreter.losses:
         raised = loss.raised
-        absent = raised.kind == "ModuleNotFoundError" and sources.find(raised.needed_from) is None
+        absent = raised.kind == "ModuleNotFoundError" and (
+            sources.find(raised.needed_from) is None or raised.error.startswith("No package metadata")
+        )
         if absent or raised.kind not in _LOST or raised.needed_from == raised.module.name:
             continue  # something optional is not installed: that is what the handler is for
         head = raised.module.name.partition(".")[0]

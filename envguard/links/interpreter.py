@@ -694,21 +694,14 @@ class Interpreter(Expressions):
         return value
 
     def _is_instance(self, arguments: list[Any]) -> Any:
-        if (
-            len(arguments) == 2
-            and isinstance(arguments[1], Library)
-            and isinstance(arguments[0], (str, int, list, dict, tuple))
-        ):
-            wanted = {
-                "builtins.str": str,
-                "builtins.int": int,
-                "builtins.list": list,
-                "builtins.dict": dict,
-                "builtins.tuple": tuple,
-            }
-            if arguments[1].path in wanted:
-                return isinstance(arguments[0], wanted[arguments[1].path])
-        return UNKNOWN
+        """`isinstance` of a constant."""
+        if len(arguments) != 2 or not library.is_constant(arguments[0]):
+            return UNKNOWN
+        wanted = arguments[1] if isinstance(arguments[1], tuple) else (arguments[1],)
+        kinds = [_KINDS_OF_CONSTANTS.get(each.path) if isinstance(each, Library) else None for each in wanted]
+        if any(kind is not None and isinstance(arguments[0], kind) for kind in kinds):
+            return True
+        return UNKNOWN if None in kinds else False
 
     def _by_name(self, path: str, arguments: list[Any], scope: Scope, line: int) -> Any:
         if len(arguments) != 1 or not isinstance(arguments[0], str) or not arguments[0]:
@@ -780,6 +773,10 @@ class Interpreter(Expressions):
 _QUIET = {  # libraries whose functions, called on import, leave nothing to doubt
     "abc", "builtins", "collections", "contextlib", "dataclasses", "enum", "functools", "itertools", "logging", "operator",
     "os", "packaging", "pathlib", "re", "sys", "threading", "types", "typing", "typing_extensions", "warnings", "weakref",
+}  # fmt: skip
+_KINDS_OF_CONSTANTS: dict[str, type] = {
+    "builtins.str": str, "builtins.int": int, "builtins.float": float, "builtins.bool": bool, "builtins.list": list,
+    "builtins.dict": dict, "builtins.tuple": tuple, "builtins.set": set,
 }  # fmt: skip
 _LET_THROUGH = ("torch.", "warnings.", "threading.", "builtins.open")
 _NOWHERE = ast.Call(func=ast.Name(id="map"), args=[], keywords=[], lineno=0)

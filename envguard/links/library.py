@@ -171,6 +171,11 @@ def method(owner: Any, name: str, arguments: list[Any], keywords: Mapping[str, A
     return list(value) if isinstance(owner, dict) and name in ("items", "keys", "values") else value
 
 
+def is_constant(value: Any) -> bool:
+    """Whether a value is a constant, all of it known."""
+    return isinstance(value, _SAFE) and known(value)
+
+
 def attribute(owner: Any, name: str) -> Any:
     """An attribute of a constant."""
     if isinstance(owner, Version) and name in ("major", "minor", "micro", "release", "base_version", "public", "local",

@@ -47,6 +47,7 @@ _ALWAYS = {
 }
 _DYNAMIC = ("globals()", "sys.modules[__name__]", "vars()", "locals()", "\ndef __getattr__", "lazy_loader",
             "__dict__.update", "\n    def __getattr__(name")  # fmt: skip
+_SETS = re.compile(r"\bsetattr\((?!\s*(?:self|cls)\b)")  # it may be of a module, as in numpy.dtypes
 _DYNAMIC_CALLS = {"setattr", "exec", "eval", "globals", "vars"}
 # so short a text may stand in the code of a library itself, not among its texts (uint4 does)
 _INLINED = 9
@@ -118,7 +119,7 @@ def bound(interpreter: Interpreter, module: Module) -> dict[str, list[Any]]:
             module.open = module.open or module.place.kind != "namespace"
         else:
             source = text(interpreter, module)
-            module.open = module.open or any(each in source for each in _DYNAMIC)
+            module.open = module.open or any(each in source for each in _DYNAMIC) or bool(_SETS.search(source))
             everywhere = ":=" in source or any(f"{each}(" in source for each in _DYNAMIC_CALLS)
             for name in global_names(source):
                 module.binders.setdefault(name, []).append(None)
