@@ -90,6 +90,8 @@ class Interpreter(Expressions):
         self._active: tuple[Any, ...] = ()  # the functions that are being gone through
         self.perhaps = 0  # among modules of which it is not known whether they are imported
         self._handled: list[Raised] = []
+        self._generators: dict[Any, bool] = {}
+        self.stubs: dict[str, str] = {}
 
     # modules
 
@@ -346,15 +348,15 @@ class Interpreter(Expressions):
                 self.run_function(decorator, [SOMETHING], {})
 
     def _looks_at_annotations(self, module: Module) -> bool:
-        if self.around.python >= _DEFERRED_ANNOTATIONS:
-            return False
-        tree = module.tree
-        return tree is None or not any(
-            isinstance(each, ast.ImportFrom)
-            and each.module == "__future__"
-            and any(alias.name == "annotations" for alias in each.names)
-            for each in tree.body[:40]
-        )
+        if module.looks_at_annotations is None:
+            deferred = module.tree is not None and any(
+                isinstance(each, ast.ImportFrom)
+                and each.module == "__future__"
+                and any(alias.name == "annotations" for alias in each.names)
+                for each in module.tree.body[:40]
+            )
+            module.looks_at_annotations = self.around.python < _DEFERRED_ANNOTATIONS and not deferred
+        return module.looks_at_annotations
 
     def _class(self, node: ast.ClassDef, scope: Scope) -> None:
         decorators = [self.value(decorator, scope) for decorator in node.decorator_list]
@@ -624,7 +626,7 @@ class Interpreter(Expressions):
             node is None
             or node in self._active
             or (foreign and _length(node) > _LONGEST_FOREIGN)
-            or any(isinstance(each, (ast.Yield, ast.YieldFrom)) for each in _own(node))
+            or self._is_generator(node)
         ):
             self.doubts += 1
             return UNKNOWN
@@ -649,6 +651,11 @@ class Interpreter(Expressions):
         finally:
             self.unsure, self._active = before
         return value if all(_equal(each, value) for each in scope.returned) else UNKNOWN
+
+    def _is_generator(self, node: Any) -> bool:
+        if node not in self._generators:
+            self._generators[node] = any(isinstance(each, (ast.Yield, ast.YieldFrom)) for each in _own(node))
+        return self._generators[node]
 
     def library_call(self, path: str, arguments: list[Any], keywords: dict[str, Any], scope: Scope, line: int) -> Any:
         """What a function of the standard library gives; some of them ask about modules."""
@@ -771,8 +778,9 @@ class Interpreter(Expressions):
 
 
 _QUIET = {  # libraries whose functions, called on import, leave nothing to doubt
-    "abc", "builtins", "collections", "contextlib", "dataclasses", "enum", "functools", "itertools", "logging", "operator",
-    "os", "packaging", "pathlib", "re", "sys", "threading", "types", "typing", "typing_extensions", "warnings", "weakref",
+    "abc", "builtins", "collections", "contextlib", "dataclasses", "enum", "functools", "itertools", "logging",
+    "operator", "os", "packaging", "pathlib", "re", "sys", "threading", "types", "typing", "typing_extensions",
+    "warnings", "weakref",
 }  # fmt: skip
 _KINDS_OF_CONSTANTS: dict[str, type] = {
     "builtins.str": str, "builtins.int": int, "builtins.float": float, "builtins.bool": bool, "builtins.list": list,

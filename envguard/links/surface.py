@@ -207,10 +207,11 @@ def _look_up(interpreter: Interpreter, module: Module, name: str) -> Any:
 
 def _stands_in(source: str, name: str) -> bool:
     """Whether a long source plainly binds a name, so that it need not be parsed."""
-    escaped = re.escape(name)
-    return bool(
-        re.search(rf"^(?:(?:async )?def {escaped}|class {escaped}|{escaped}(?: *:.*)? =)\b", source, re.MULTILINE)
-    )
+    for begin in ("def ", "class ", "async def "):
+        at = source.find(f"\n{begin}{name}")
+        if at >= 0 and source[at + len(begin) + len(name) + 1] in "(: ":
+            return True
+    return f"\n{name} = " in source or f"\n{name}: " in source
 
 
 def _is_native(interpreter: Interpreter, name: str) -> bool:
@@ -256,11 +257,12 @@ def _surely_not_in_torch(interpreter: Interpreter, module: Module, name: str) ->
 
 
 def _stub(interpreter: Interpreter, torch: Module, file: str) -> str:
-    found = interpreter.sources.beside(torch.place, file)
-    if found is None:
-        return ""
-    data = found[0].read(found[1], _LONGEST)
-    return data.decode("utf-8", "replace") if data else ""
+    known = interpreter.stubs.get(file)
+    if known is None:
+        found = interpreter.sources.beside(torch.place, file)
+        data = found[0].read(found[1], _LONGEST) if found is not None else None
+        known = interpreter.stubs[file] = data.decode("utf-8", "replace") if data else ""
+    return known
 
 
 def _collect(interpreter: Interpreter, module: Module, body: Iterable[ast.stmt], *, everywhere: bool) -> None:

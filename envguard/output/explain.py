@@ -185,7 +185,7 @@ def _fix_text(fix: FixTemplate) -> str:
     if fix.unset:
         parts.append(f"unset {', '.join(fix.unset)}")
     if fix.window:
-        parts.append("install a release of {0} that works with the other, or one of {1}".format(*fix.window))
+        parts.append("install a release of {} that works with the other, or one of {}".format(*fix.window))
     if fix.text:
         parts.append(fix.text)
     return "; ".join(parts)
