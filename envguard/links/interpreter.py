@@ -390,6 +390,8 @@ class Interpreter(Expressions):
             before = self.lookup(node.target.id, scope, node.lineno)
             self._set(node.target.id, library.operate(type(node.op).__name__, before, value), scope)
         else:
+            if isinstance(node.target, ast.Attribute) and node.target.attr in ("path", "meta_path", "path_hooks"):
+                self.complete = False
             self.forget(node.target, scope)
 
     def bind(self, target: ast.expr, value: Any, scope: Scope) -> None:
@@ -427,6 +429,8 @@ class Interpreter(Expressions):
                     scope.module.lazy = value.names
         elif isinstance(owner, dict) and isinstance(key, (str, int)) and not self.unsure:
             owner[key] = value
+        elif isinstance(owner, Library) and f"{owner.path}.".startswith(_SEARCHES):
+            self.complete = False
         else:
             self.forget(target, scope)
 
@@ -679,6 +683,9 @@ class Interpreter(Expressions):
         ):
             scope.module.open = True
             return UNKNOWN
+        if path.startswith(_SEARCHES):
+            self.complete = False  # from now on modules may come from elsewhere
+            return UNKNOWN
         if path == "contextlib.suppress":
             return Library("contextlib.suppress()")
         if path in ("functools.lru_cache", "functools.cache"):
@@ -786,6 +793,7 @@ _KINDS_OF_CONSTANTS: dict[str, type] = {
     "builtins.str": str, "builtins.int": int, "builtins.float": float, "builtins.bool": bool, "builtins.list": list,
     "builtins.dict": dict, "builtins.tuple": tuple, "builtins.set": set,
 }  # fmt: skip
+_SEARCHES = ("sys.path.", "sys.meta_path.", "sys.path_hooks.", "site.addsitedir")
 _LET_THROUGH = ("torch.", "warnings.", "threading.", "builtins.open")
 _NOWHERE = ast.Call(func=ast.Name(id="map"), args=[], keywords=[], lineno=0)
 _KINDS = {

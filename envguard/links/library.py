@@ -66,7 +66,7 @@ def constant(path: str, around: Surroundings) -> Any:
             return "\\" if around.platform == "win32" else "/"
         case "typing.TYPE_CHECKING" | "typing_extensions.TYPE_CHECKING":
             return False
-        case "sys.argv" | "sys.path" | "sys.flags" | "sys.stdout" | "sys.stderr" | "sys.maxsize":
+        case "sys.argv" | "sys.flags" | "sys.stdout" | "sys.stderr" | "sys.maxsize":
             return UNKNOWN
     return Library(path)
 
