@@ -227,12 +227,14 @@ class VariableNeed(Frozen):
 class LinksNeed(Frozen):
     """Every name is there that the import of some modules of an installed distribution needs from other packages.
 
-    `follow` are other import packages whose own imports count too.
+    `follow` are other import packages whose own imports count too, `lost` is the severity of an import that fails and
+    is caught, so that the package goes on without a feature.
     """
 
     distribution: str
     modules: tuple[str, ...]
     follow: tuple[str, ...] = ()
+    lost: Severity = "warning"
 
 
 class KernelsNeed(Frozen):

@@ -411,7 +411,9 @@ def make_links_need(value: Any) -> LinksNeed:
     """The need of a row: a distribution that is imported by its own name, or which modules of it."""
     if isinstance(value, str):
         return LinksNeed(value, (value.replace("-", "_"),))
-    return LinksNeed(value["distribution"], tuple(value["modules"]), tuple(value.get("follow", ())))
+    return LinksNeed(
+        value["distribution"], tuple(value["modules"]), tuple(value.get("follow", ())), value.get("lost", "warning")
+    )
 
 
 def make_fix(fix: Row) -> FixTemplate:

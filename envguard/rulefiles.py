@@ -514,7 +514,8 @@ def _is_links(value: Any) -> bool:
     if not isinstance(value, dict):
         return _is_text(value)
     return (
-        {"distribution", "modules"} <= set(value) <= {"distribution", "modules", "follow"}
+        {"distribution", "modules"} <= set(value) <= {"distribution", "modules", "follow", "lost"}
+        and value.get("lost", "warning") in ("warning", "info")
         and _is_text(value["distribution"])
         and all(_list_from(())(value[name]) for name in ("modules", "follow") if name in value)
     )

@@ -49,7 +49,7 @@ def links(need: LinksNeed) -> tuple[Reader, Judge]:
         found = ", ".join(dict.fromkeys([there for _, _, there in told]))
         if fails:
             return Finding("unmet", needed, found, "broken")
-        return Finding("unmet", needed, f"{found}: {name} goes on without that feature", "broken", "warning")
+        return Finding("unmet", needed, f"{found}: {name} goes on without that feature", "broken", need.lost)
 
     return read, judge
 

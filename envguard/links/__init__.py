@@ -89,6 +89,7 @@ def check_links(
     names in `doubtful`; else it is taken to be there and whole. `watched`: functions (the last part of their names)
     whose calls are noted.
     """
+    import gc
     import sys
 
     from envguard.links.interpreter import Interpreter
@@ -104,12 +105,15 @@ def check_links(
     heads = [each.partition(".")[0] for each in entries]
     interpreter = Interpreter(sources, follow if follow is not None else heads, around, complete=complete)
     interpreter.watched = frozenset(watched)
-    limit = sys.getrecursionlimit()
+    limit, collects = sys.getrecursionlimit(), gc.isenabled()
     sys.setrecursionlimit(max(limit, _DEEPEST))
+    gc.disable()  # half of the time would go into looking at the trees again and again
     try:
         findings = _import_all(interpreter, entries, sources)
     finally:
         sys.setrecursionlimit(limit)
+        if collects:
+            gc.enable()
     calls = [
         Call(name, module, tuple(each for each in arguments if isinstance(each, str)), certain)
         for name, module, arguments, certain in interpreter.calls
@@ -139,7 +143,9 @@ def _import_all(interpreter: Interpreter, entries: Iterable[str], sources: Sourc
             continue
     for loss in interpreter.losses:
         raised = loss.raised
-        absent = raised.kind == "ModuleNotFoundError" and sources.find(raised.needed_from) is None
+        absent = raised.kind == "ModuleNotFoundError" and (
+            sources.find(raised.needed_from) is None or raised.error.startswith("No package metadata")
+        )
         if absent or raised.kind not in _LOST or raised.needed_from == raised.module.name:
             continue  # something optional is not installed: that is what the handler is for
         head = raised.module.name.partition(".")[0]

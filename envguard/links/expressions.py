@@ -343,7 +343,7 @@ class Expressions:
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         if name.endswith("LazyModule") and len(arguments) > 2 and isinstance(arguments[2], dict):
             return LazyNames(arguments[2])
-        self.doubts += 1
+        self.doubts += name not in _LOGS
         if isinstance(function, Unknown) and function.path:
             self.called(function.path, arguments, scope.module)
         return UNKNOWN
@@ -389,6 +389,7 @@ def _turns(value: Any) -> list[Any] | None:
 
 
 turns = _turns
+_LOGS = {"debug", "info", "warning", "warning_once", "warn", "error", "exception", "log"}  # raise nothing
 _BUILTINS: dict[str, Any] = {"Ellipsis": SOMETHING, "NotImplemented": SOMETHING}
 
 _METHODS: dict[type[ast.AST], Any] = {

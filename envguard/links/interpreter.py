@@ -90,6 +90,8 @@ class Interpreter(Expressions):
         self._active: tuple[Any, ...] = ()  # the functions that are being gone through
         self.perhaps = 0  # among modules of which it is not known whether they are imported
         self._handled: list[Raised] = []
+        self._generators: dict[Any, bool] = {}
+        self.stubs: dict[str, str] = {}
 
     # modules
 
@@ -346,15 +348,15 @@ class Interpreter(Expressions):
                 self.run_function(decorator, [SOMETHING], {})
 
     def _looks_at_annotations(self, module: Module) -> bool:
-        if self.around.python >= _DEFERRED_ANNOTATIONS:
-            return False
-        tree = module.tree
-        return tree is None or not any(
-            isinstance(each, ast.ImportFrom)
-            and each.module == "__future__"
-            and any(alias.name == "annotations" for alias in each.names)
-            for each in tree.body[:40]
-        )
+        if module.looks_at_annotations is None:
+            deferred = module.tree is not None and any(
+                isinstance(each, ast.ImportFrom)
+                and each.module == "__future__"
+                and any(alias.name == "annotations" for alias in each.names)
+                for each in module.tree.body[:40]
+            )
+            module.looks_at_annotations = self.around.python < _DEFERRED_ANNOTATIONS and not deferred
+        return module.looks_at_annotations
 
     def _class(self, node: ast.ClassDef, scope: Scope) -> None:
         decorators = [self.value(decorator, scope) for decorator in node.decorator_list]
@@ -388,6 +390,8 @@ class Interpreter(Expressions):
             before = self.lookup(node.target.id, scope, node.lineno)
             self._set(node.target.id, library.operate(type(node.op).__name__, before, value), scope)
         else:
+            if isinstance(node.target, ast.Attribute) and node.target.attr in ("path", "meta_path", "path_hooks"):
+                self.complete = False
             self.forget(node.target, scope)
 
     def bind(self, target: ast.expr, value: Any, scope: Scope) -> None:
@@ -425,6 +429,8 @@ class Interpreter(Expressions):
                     scope.module.lazy = value.names
         elif isinstance(owner, dict) and isinstance(key, (str, int)) and not self.unsure:
             owner[key] = value
+        elif isinstance(owner, Library) and f"{owner.path}.".startswith(_SEARCHES):
+            self.complete = False
         else:
             self.forget(target, scope)
 
@@ -624,7 +630,7 @@ class Interpreter(Expressions):
             node is None
             or node in self._active
             or (foreign and _length(node) > _LONGEST_FOREIGN)
-            or any(isinstance(each, (ast.Yield, ast.YieldFrom)) for each in _own(node))
+            or self._is_generator(node)
         ):
             self.doubts += 1
             return UNKNOWN
@@ -650,6 +656,11 @@ class Interpreter(Expressions):
             self.unsure, self._active = before
         return value if all(_equal(each, value) for each in scope.returned) else UNKNOWN
 
+    def _is_generator(self, node: Any) -> bool:
+        if node not in self._generators:
+            self._generators[node] = any(isinstance(each, (ast.Yield, ast.YieldFrom)) for each in _own(node))
+        return self._generators[node]
+
     def library_call(self, path: str, arguments: list[Any], keywords: dict[str, Any], scope: Scope, line: int) -> Any:
         """What a function of the standard library gives; some of them ask about modules."""
         if path in (
@@ -671,6 +682,9 @@ class Interpreter(Expressions):
             path == "builtins.locals" and scope.kind != "function"
         ):
             scope.module.open = True
+            return UNKNOWN
+        if path.startswith(_SEARCHES):
+            self.complete = False  # from now on modules may come from elsewhere
             return UNKNOWN
         if path == "contextlib.suppress":
             return Library("contextlib.suppress()")
@@ -694,21 +708,14 @@ class Interpreter(Expressions):
         return value
 
     def _is_instance(self, arguments: list[Any]) -> Any:
-        if (
-            len(arguments) == 2
-            and isinstance(arguments[1], Library)
-            and isinstance(arguments[0], (str, int, list, dict, tuple))
-        ):
-            wanted = {
-                "builtins.str": str,
-                "builtins.int": int,
-                "builtins.list": list,
-                "builtins.dict": dict,
-                "builtins.tuple": tuple,
-            }
-            if arguments[1].path in wanted:
-                return isinstance(arguments[0], wanted[arguments[1].path])
-        return UNKNOWN
+        """`isinstance` of a constant."""
+        if len(arguments) != 2 or not library.is_constant(arguments[0]):
+            return UNKNOWN
+        wanted = arguments[1] if isinstance(arguments[1], tuple) else (arguments[1],)
+        kinds = [_KINDS_OF_CONSTANTS.get(each.path) if isinstance(each, Library) else None for each in wanted]
+        if any(kind is not None and isinstance(arguments[0], kind) for kind in kinds):
+            return True
+        return UNKNOWN if None in kinds else False
 
     def _by_name(self, path: str, arguments: list[Any], scope: Scope, line: int) -> Any:
         if len(arguments) != 1 or not isinstance(arguments[0], str) or not arguments[0]:
@@ -778,9 +785,15 @@ class Interpreter(Expressions):
 
 
 _QUIET = {  # libraries whose functions, called on import, leave nothing to doubt
-    "abc", "builtins", "collections", "contextlib", "dataclasses", "enum", "functools", "itertools", "logging", "operator",
-    "os", "packaging", "pathlib", "re", "sys", "threading", "types", "typing", "typing_extensions", "warnings", "weakref",
+    "abc", "builtins", "collections", "contextlib", "dataclasses", "enum", "functools", "itertools", "logging",
+    "operator", "os", "packaging", "pathlib", "re", "sys", "threading", "types", "typing", "typing_extensions",
+    "warnings", "weakref",
 }  # fmt: skip
+_KINDS_OF_CONSTANTS: dict[str, type] = {
+    "builtins.str": str, "builtins.int": int, "builtins.float": float, "builtins.bool": bool, "builtins.list": list,
+    "builtins.dict": dict, "builtins.tuple": tuple, "builtins.set": set,
+}  # fmt: skip
+_SEARCHES = ("sys.path.", "sys.meta_path.", "sys.path_hooks.", "site.addsitedir")
 _LET_THROUGH = ("torch.", "warnings.", "threading.", "builtins.open")
 _NOWHERE = ast.Call(func=ast.Name(id="map"), args=[], keywords=[], lineno=0)
 _KINDS = {

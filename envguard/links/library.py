@@ -66,7 +66,7 @@ def constant(path: str, around: Surroundings) -> Any:
             return "\\" if around.platform == "win32" else "/"
         case "typing.TYPE_CHECKING" | "typing_extensions.TYPE_CHECKING":
             return False
-        case "sys.argv" | "sys.path" | "sys.flags" | "sys.stdout" | "sys.stderr" | "sys.maxsize":
+        case "sys.argv" | "sys.flags" | "sys.stdout" | "sys.stderr" | "sys.maxsize":
             return UNKNOWN
     return Library(path)
 
@@ -169,6 +169,11 @@ def method(owner: Any, name: str, arguments: list[Any], keywords: Mapping[str, A
     if isinstance(value, (str, bytes)) and len(value) > _LONGEST:
         return UNKNOWN
     return list(value) if isinstance(owner, dict) and name in ("items", "keys", "values") else value
+
+
+def is_constant(value: Any) -> bool:
+    """Whether a value is a constant, all of it known."""
+    return isinstance(value, _SAFE) and known(value)
 
 
 def attribute(owner: Any, name: str) -> Any:

@@ -47,6 +47,7 @@ _ALWAYS = {
 }
 _DYNAMIC = ("globals()", "sys.modules[__name__]", "vars()", "locals()", "\ndef __getattr__", "lazy_loader",
             "__dict__.update", "\n    def __getattr__(name")  # fmt: skip
+_SETS = re.compile(r"\bsetattr\((?!\s*(?:self|cls)\b)")  # it may be of a module, as in numpy.dtypes
 _DYNAMIC_CALLS = {"setattr", "exec", "eval", "globals", "vars"}
 # so short a text may stand in the code of a library itself, not among its texts (uint4 does)
 _INLINED = 9
@@ -118,7 +119,7 @@ def bound(interpreter: Interpreter, module: Module) -> dict[str, list[Any]]:
             module.open = module.open or module.place.kind != "namespace"
         else:
             source = text(interpreter, module)
-            module.open = module.open or any(each in source for each in _DYNAMIC)
+            module.open = module.open or any(each in source for each in _DYNAMIC) or bool(_SETS.search(source))
             everywhere = ":=" in source or any(f"{each}(" in source for each in _DYNAMIC_CALLS)
             for name in global_names(source):
                 module.binders.setdefault(name, []).append(None)
@@ -206,10 +207,11 @@ def _look_up(interpreter: Interpreter, module: Module, name: str) -> Any:
 
 def _stands_in(source: str, name: str) -> bool:
     """Whether a long source plainly binds a name, so that it need not be parsed."""
-    escaped = re.escape(name)
-    return bool(
-        re.search(rf"^(?:(?:async )?def {escaped}|class {escaped}|{escaped}(?: *:.*)? =)\b", source, re.MULTILINE)
-    )
+    for begin in ("def ", "class ", "async def "):
+        at = source.find(f"\n{begin}{name}")
+        if at >= 0 and source[at + len(begin) + len(name) + 1] in "(: ":
+            return True
+    return f"\n{name} = " in source or f"\n{name}: " in source
 
 
 def _is_native(interpreter: Interpreter, name: str) -> bool:
@@ -255,11 +257,12 @@ def _surely_not_in_torch(interpreter: Interpreter, module: Module, name: str) ->
 
 
 def _stub(interpreter: Interpreter, torch: Module, file: str) -> str:
-    found = interpreter.sources.beside(torch.place, file)
-    if found is None:
-        return ""
-    data = found[0].read(found[1], _LONGEST)
-    return data.decode("utf-8", "replace") if data else ""
+    known = interpreter.stubs.get(file)
+    if known is None:
+        found = interpreter.sources.beside(torch.place, file)
+        data = found[0].read(found[1], _LONGEST) if found is not None else None
+        known = interpreter.stubs[file] = data.decode("utf-8", "replace") if data else ""
+    return known
 
 
 def _collect(interpreter: Interpreter, module: Module, body: Iterable[ast.stmt], *, everywhere: bool) -> None:

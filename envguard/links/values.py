@@ -67,6 +67,7 @@ class Module:
         "followed",
         "lazy",
         "looked_up",
+        "looks_at_annotations",
         "maybe",
         "name",
         "names",
@@ -93,6 +94,7 @@ class Module:
         self.ends: dict[int, int] = {}  # of these: line of the `def` -> last line
         self.binders: dict[str, list[Any]] | None = None
         self.stars: list[str] = []
+        self.looks_at_annotations: bool | None = None
         self.looked_up: dict[str, Any] = {}
 
     @property

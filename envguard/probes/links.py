@@ -1,7 +1,7 @@
 """Sections `import_links` and `compiled_kernels`: what the files of installed packages say about their imports.
 
 To look takes up to a second, so the answer is remembered with the times and sizes of all files and folders that it came
-from: of the packages that were gone through each of them, of others that came from a wheel their RECORD alone.
+from: of the packages that were asked about each of them, of others that came from a wheel their RECORD alone.
 """
 
 from __future__ import annotations
@@ -49,28 +49,33 @@ def links(
     return sections
 
 
-def stamps(paths: Iterable[str]) -> dict[str, list[Any]]:
-    """The paths, with the time and size of each."""
-    kept = list(paths)
-    return {"paths": kept, "stamps": _stamps(kept)}
-
-
-def _stamps(paths: list[Any]) -> list[int]:
-    made: list[int] = []
+def stamps(paths: Iterable[str]) -> dict[str, Any]:
+    """The paths, folder by folder, with the time and size of each."""
+    folders: dict[str, list[str]] = {}
     for path in paths:
-        try:
-            status = os.stat(path)
-        except (OSError, ValueError):
-            made += (-1, -1)
-        else:
-            made += (status.st_mtime_ns, status.st_size)
+        folder, name = os.path.split(path)
+        folders.setdefault(folder, []).append(name)
+    return {"paths": folders, "stamps": _stamps(folders)}
+
+
+def _stamps(folders: Mapping[str, list[str]]) -> list[int]:
+    made: list[int] = []
+    stat = os.stat
+    for folder, names in folders.items():
+        for name in names:
+            try:
+                status = stat(f"{folder}{os.sep}{name}")
+            except (OSError, ValueError):
+                made += (-1, -1)
+            else:
+                made += (status.st_mtime_ns, status.st_size)
     return made
 
 
 def _unchanged(known: Any) -> bool:
     try:
         return bool(_stamps(known["paths"]) == known["stamps"]) and isinstance(known["sections"]["import_links"], dict)
-    except (LookupError, TypeError):
+    except (LookupError, TypeError, AttributeError):
         return False
 
 
@@ -116,7 +121,7 @@ def _look(
         if package is not None and package.kind == "package":
             folder = folders.folder(package.children[0])
             compiled[name] = judge(name.replace("-", "_"), found, folder.entries if folder else ())
-    visited = _to_stamp(found.visited, followed, roots, folders)
+    visited = _to_stamp(found.visited, tops, roots, folders)
     return {"import_links": import_links, "compiled_kernels": compiled}, visited
 
 
@@ -141,7 +146,7 @@ def _doubtful(folders: Folders, mapping: Mapping[str, str]) -> set[str]:
     return {name.replace("-", "_") for name in names} - set(mapping)
 
 
-def _to_stamp(visited: Iterable[str], followed: set[str], roots: list[str], folders: Folders) -> list[str]:
+def _to_stamp(visited: Iterable[str], asked: set[str], roots: list[str], folders: Folders) -> list[str]:
     """The files and folders whose times tell whether an answer still holds."""
     records = _records(folders)
     kept: dict[str, None] = {}
@@ -152,7 +157,7 @@ def _to_stamp(visited: Iterable[str], followed: set[str], roots: list[str], fold
             continue
         top = path[len(root) + 1 :].partition(os.sep)[0]
         record = records.get((root, normalize(top)))
-        if top in followed or record is None:
+        if top in asked or record is None:
             kept[path] = None
         else:
             kept[record] = None

@@ -35,7 +35,13 @@ def file(environ: Mapping[str, str] = os.environ, platform: str = sys.platform) 
 
 def recall(key: str, path: str | None) -> Any:
     """What was remembered under a key; None for nothing."""
-    return _entries(path).get(key) if path else None
+    data = _read(path) if path else b""
+    start = data.find(b"\n" + _name(key) + b":")
+    if start < 0:
+        return None
+    end = data.find(b"\n", start + 1)
+    entry = _parsed(data[start:end].partition(b":")[2].rstrip(b",")) if end > 0 else None
+    return entry["answer"] if isinstance(entry, dict) and entry.get("key") == key and "answer" in entry else None
 
 
 def remember(key: str, answer: Any, path: str | None) -> None:
@@ -45,10 +51,14 @@ def remember(key: str, answer: Any, path: str | None) -> None:
     import json
     import tempfile
 
-    entries = {name: value for name, value in _entries(path).items() if name != key}
+    entries = _entries(_read(path))
+    name = json.loads(_name(key))
+    entries.pop(name, None)
     while len(entries) >= _MOST:
         del entries[next(iter(entries))]
-    entries[key] = answer
+    entries[name] = {"key": key, "answer": answer}
+    # an entry a line: to recall one, the others need not be read
+    lines = ",\n".join([f"{json.dumps(each)}:{json.dumps(entries[each], separators=(',', ':'))}" for each in entries])
     folder = os.path.dirname(path)
     written = None
     try:
@@ -56,12 +66,19 @@ def remember(key: str, answer: Any, path: str | None) -> None:
         if not _ours(folder):
             return
         handle, written = tempfile.mkstemp(dir=folder, prefix="facts-", suffix=".tmp")
-        with os.fdopen(handle, "w", encoding="ascii") as opened:
-            json.dump({"format": _FORMAT, "entries": entries}, opened, separators=(",", ":"))
+        with os.fdopen(handle, "w", encoding="ascii", newline="\n") as opened:
+            opened.write(f'{{"format":{_FORMAT},"entries":{{\n{lines}\n}}}}\n')
         os.replace(written, path)
     except OSError:
         if written:
             _remove(written)
+
+
+def _name(key: str) -> bytes:
+    """A short name for a key, quoted; keys that share one displace each other."""
+    from binascii import crc32
+
+    return b'"%08x"' % crc32(key.encode("utf-8", "surrogatepass"))
 
 
 def _remove(path: str) -> None:
@@ -71,24 +88,34 @@ def _remove(path: str) -> None:
         pass
 
 
-def _entries(path: str) -> dict[str, Any]:
-    """All that is remembered; nothing where the file is missing, broken, not ours or of another format."""
+def _read(path: str) -> bytes:
+    """The file; empty where it is missing, not ours or of another format."""
     try:
         if not _ours(os.path.dirname(path)) or not _ours(path):
-            return {}
+            return b""
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
         try:
             data = os.read(descriptor, _LONGEST)
         finally:
             os.close(descriptor)
     except OSError:
-        return {}
-    try:
-        table = parse(data.decode("ascii"))
-        entries = table["entries"] if table["format"] == _FORMAT else {}
-    except (ValueError, LookupError, TypeError, RecursionError, StopIteration):
-        return {}
+        return b""
+    return data if data.startswith(b'{"format":%d,"entries":{\n' % _FORMAT) else b""
+
+
+def _entries(data: bytes) -> dict[str, Any]:
+    """All that is remembered; nothing where any of it is broken."""
+    table = _parsed(data)
+    entries = table.get("entries") if isinstance(table, dict) else None
     return entries if isinstance(entries, dict) else {}
+
+
+def _parsed(data: bytes) -> Any:
+    """A JSON value, None where it is none."""
+    try:
+        return parse(data.decode("ascii"))
+    except (ValueError, LookupError, TypeError, RecursionError, StopIteration):
+        return None
 
 
 def _ours(path: str) -> bool:

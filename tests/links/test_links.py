@@ -224,6 +224,19 @@ def test_of_a_module_that_makes_its_own_names_nothing_is_told(tmp_path: Path, so
     assert looked_at(tmp_path, files).findings == ()
 
 
+@pytest.mark.parametrize(
+    "change",
+    ["sys.path.insert(0, folder)", "sys.path[0:0] = [folder]", "sys.path += [folder]", "sys.path.extend([folder])"],
+)
+def test_where_a_package_adds_to_the_search_path_nothing_is_missing(tmp_path: Path, change: str) -> None:
+    source = (
+        f"import os, sys\nfolder = os.path.join(os.path.dirname(__file__), 'vendored')\n{change}\nimport only_there"
+    )
+    found = looked_at(tmp_path, {"ao/__init__.py": source, "ao/vendored/only_there.py": ""})
+    assert found.findings == ()
+    assert not really_fails(tmp_path)
+
+
 def test_of_a_compiled_module_nothing_is_told(tmp_path: Path) -> None:
     files = {
         "other/__init__.py": "",

@@ -67,6 +67,10 @@ def test_what_others_can_write_is_not_read(tmp_path: Path, which: str) -> None:
         "\xff",
         "[" * 100_000,
         '{"format": 1, "entries": {"a": 1}} x',
+        '{"format":1,"entries":{\n',
+        '{"format":1,"entries":{\n"e8b7be43":{"key":"b","answer":1}\n}}\n',
+        '{"format":1,"entries":{\n"e8b7be43":{"key":"a","ans\n}}\n',
+        '{"format":1,"entries":{\n"e8b7be43":[1]\n}}\n',
     ],
 )
 def test_a_broken_file_is_nothing_and_is_written_anew(tmp_path: Path, text: str) -> None:

@@ -288,7 +288,7 @@ NEEDS: dict[str, tuple[list[Any], list[Any]]] = {
         [
             "torchao",
             {"distribution": "a", "modules": ["a.b"]},
-            {"distribution": "a", "modules": ["b"], "follow": ["c"]},
+            {"distribution": "a", "modules": ["b"], "follow": ["c"], "lost": "info"},
         ],
         [
             "",
