@@ -292,9 +292,13 @@ def _observe_distributions(record: _Record, wanted: Wanted, interpreter: Interpr
     if missing:
         _look_elsewhere(record, missing, interpreter)
     if wanted.loaded and interpreter.current:
-        from envguard.probes.variables import loaded_modules
+        held = wanted.loaded & sys.modules.keys()
+        if held:
+            from envguard.probes.variables import loaded_modules
 
-        record.data["loaded_modules"] = loaded_modules(wanted.loaded & sys.modules.keys()).value
+            record.data["loaded_modules"] = loaded_modules(held).value
+        else:
+            record.data["loaded_modules"] = {}
 
 
 def _look_elsewhere(record: _Record, missing: list[str], interpreter: Interpreter) -> None:
