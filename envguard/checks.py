@@ -58,35 +58,48 @@ def examine(
     weights: str | None = None,
 ) -> tuple[Report, Environment]:
     """`check_in`, with the environment that the report was made from."""
-    validate(host, device, operation)
-    asked = _resolve(book, tuple(specs))
+    question = Question(book, specs, host=host, device=device, operation=operation, ignore=ignore, weights=weights)
     looked_at = None
     if environment is None:
         looked_at = interpreter()
-        environment = look(book, asked, looked_at, host=host, device=device, operation=operation)
-    reports = [
-        report_on(
-            book,
-            environment,
-            backend,
-            scheme,
-            host=host,
-            device=device,
-            operation=operation,
-            ignore=ignore,
-            weights=weights,
-        )
-        for backend, scheme in asked
-    ]
+        environment = look(book, question.asked, looked_at, host=host, device=device, operation=operation)
     executable = looked_at.executable if looked_at else None
-    report = Report(
-        tuple(reports),
-        subject or (executable or "a recorded environment"),
-        book.version,
-        environment.data.get("taken_at"),
-        executable,
-    )
-    return report, environment
+    subject = subject or executable or "a recorded environment"
+    return question.put_to(environment, subject, executable), environment
+
+
+class Question:
+    """What is asked of any number of environments, resolved once. Raises what `resolve_spec` and `validate` do."""
+
+    def __init__(
+        self,
+        book: RuleBook,
+        specs: Sequence[str],
+        *,
+        host: str,
+        device: str,
+        operation: Operation,
+        ignore: Iterable[str] = (),
+        weights: str | None = None,
+    ) -> None:
+        validate(host, device, operation)
+        self.asked = _resolve(book, tuple(specs))
+        self._book = book
+        self._host = host
+        self._rest = device, weights
+        self._operation = operation
+        self._ignore = frozenset(ignore)
+        self._evaluators: dict[Any, list[Evaluator]] = {}
+
+    def put_to(self, environment: Environment, subject: str, executable: str | None = None) -> Report:
+        """The report of one environment."""
+        host = resolve_host(self._host, environment)
+        evaluators = self._evaluators.get(host)
+        if evaluators is None:
+            asked = [Request(*each, self._operation, host, *self._rest) for each in self.asked]
+            evaluators = self._evaluators[host] = [evaluator(self._book, request) for request in asked]
+        reports = tuple([report_on(each, environment, self._ignore) for each in evaluators])
+        return Report(reports, subject, self._book.version, environment.data.get("taken_at"), executable)
 
 
 def _resolve(book: RuleBook, specs: tuple[str, ...]) -> tuple[tuple[str, str | None], ...]:
@@ -124,21 +137,9 @@ def evaluator(book: RuleBook, request: Request) -> Evaluator:
         return made
 
 
-def report_on(
-    book: RuleBook,
-    environment: Environment,
-    backend: str,
-    scheme: str | None,
-    *,
-    host: str,
-    device: str,
-    operation: Operation,
-    ignore: Iterable[str] = (),
-    weights: str | None = None,
-) -> BackendReport:
-    """One backend's report for a recorded environment."""
-    request = Request(backend, scheme, operation, resolve_host(host, environment), device, weights)
-    return evaluator(book, request).evaluate(environment, ignore=frozenset(ignore))
+def report_on(judge: Evaluator, environment: Environment, ignore: frozenset[str]) -> BackendReport:
+    """One backend's report."""
+    return judge.evaluate(environment, ignore=ignore)
 
 
 def look(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from envguard.arguments import CheckArguments
     from envguard.errors import BadInput
-    from envguard.model import Environment, Report
+    from envguard.model import Report
     from envguard.rulebook import RuleBook
     from envguard.subjects import Subject
 
@@ -238,20 +238,29 @@ def _live(arguments: CheckArguments, book: RuleBook) -> Report:
 
 def _check_snapshots(arguments: CheckArguments, book: RuleBook) -> int:
     """Judge recorded environments, one at a time: a stream of any length takes no more memory than its longest line."""
+    from envguard.checks import Question
     from envguard.subjects import subjects
 
     found = subjects(arguments.snapshot)
+    question = Question(
+        book,
+        arguments.backend,
+        host=arguments.host,
+        device=arguments.device,
+        operation=arguments.operation,  # type: ignore[arg-type]
+        ignore=arguments.ignore,
+    )
     status = None
     between = ""
     for subject in _single(found) if arguments.format == "json" else found:
         if subject.environment is None:
             new = _refuse(subject.name, subject.line, subject.error or "", arguments)
         else:
-            report = _recorded(subject.environment, subject.name, arguments, book)
+            report = question.put_to(subject.environment, subject.name)
             sys.stdout.write(between)
             new = _emit(report, arguments)
             between = "\n" if arguments.format == "text" else ""
-        status = new if status is None else severest(status, new)
+        status = new if status in (None, new) else severest(status, new)
     if status is None:
         raise _bad(f"{', '.join(arguments.snapshot)}: no snapshot in it")
     return status
@@ -263,22 +272,6 @@ def _single(found: Iterator[Subject]) -> list[Subject]:
     if second is not None:
         raise _bad("--format json takes one subject: use --format jsonl for several")
     return [] if first is None else [first]
-
-
-def _recorded(environment: Environment, name: str, arguments: CheckArguments, book: RuleBook) -> Report:
-    from envguard.checks import check_in
-
-    return check_in(
-        book,
-        arguments.backend,
-        environment,
-        None,
-        host=arguments.host,
-        device=arguments.device,
-        operation=arguments.operation,  # type: ignore[arg-type]
-        ignore=arguments.ignore,
-        subject=name,
-    )
 
 
 def _refuse(name: str, line: int | None, error: str, arguments: CheckArguments) -> int:

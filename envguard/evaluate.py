@@ -80,6 +80,12 @@ class Evaluator:
             steps = self._steps[scheme] = tuple([self._step(tuple(group)) for group in groups.values()])
         return steps
 
+    def signature(self, scheme: str) -> Any:
+        """What tells schemes with other rules, or with another answer to the same rule, apart."""
+        own = [_is_for_scheme(row.rule, scheme) for row in self._rows if not row.for_all_schemes]
+        asked = [rule for rule in self._scheme_rows if _is_for_scheme(rule, scheme)]
+        return *own, *[(id(rule), scheme in rule.need.schemes) for rule in asked]  # type: ignore[union-attr]
+
     def _step(self, rows: tuple[Row, ...]) -> Step:
         """The step of some rows, the same one for all schemes that share them."""
         step = self._known_steps.get(rows)
@@ -94,7 +100,7 @@ class Evaluator:
         best degraded.
         """
         subject = Subject(environment, self.request)
-        looked = self.course.look(subject)
+        looked, values = self.course.look(subject)
         judged = applied(looked, ignore)
         worst = max(
             [rank_of(found, ignore) for found in judged] if ignore else [found[2] for found in judged], default=-1
@@ -105,7 +111,7 @@ class Evaluator:
                 from envguard.plans import Mender  # here: most checks have nothing to mend
 
                 self._mender = Mender(self)
-            outcomes, plan = self._mender.mend(subject, looked, judged)
+            outcomes, plan = self._mender.mend(subject, looked, values, judged)
         else:
             outcomes = [found[1] for found in judged]
         if ignore:
@@ -167,19 +173,19 @@ class _Schemes:
 
     def __init__(self, evaluator: Evaluator, names: Sequence[str]) -> None:
         self._names = names
+        alike: dict[Any, list[str]] = {}
+        for scheme in names:
+            alike.setdefault(evaluator.signature(scheme), []).append(scheme)
+        classes = [(schemes, evaluator.steps(schemes[0])) for schemes in alike.values()]
         known = evaluator.course.steps
-        by_scheme = {scheme: evaluator.steps(scheme) for scheme in names}
-        more = dict.fromkeys(step for steps in by_scheme.values() for step in steps if step not in known)
-        self._course = Course(tuple(more))
-        place_of = {step: place for place, step in enumerate((*known, *more))}
-        shared = [step for step in known if all(step in steps for steps in by_scheme.values())]
+        shared = set(known).intersection(*[steps for _, steps in classes])
+        every = dict.fromkeys([*known, *[step for _, steps in classes for step in steps]])
+        self._course = Course(tuple(every)[len(known) :])
+        place_of = {step: place for place, step in enumerate(every)}
         self._shared = _worst_at([place_of[step] for step in shared])
-        classes: dict[Any, tuple[list[str], list[int]]] = {}
-        for scheme, steps in by_scheme.items():
-            own = [step for step in steps if step not in shared]
-            signature = tuple([_signature(row, scheme) for step in own for row in step.rows])
-            classes.setdefault(signature, ([], [place_of[step] for step in own]))[0].append(scheme)
-        self._classes = [(schemes, _worst_at(places)) for schemes, places in classes.values()]
+        self._classes = [
+            (schemes, _worst_at([place_of[step] for step in steps if step not in shared])) for schemes, steps in classes
+        ]
 
     def verdicts(
         self, subject: Subject, looked: Sequence[Found | None], judged: Sequence[Found], ignore: frozenset[str]
@@ -188,7 +194,7 @@ class _Schemes:
         failing = [found for found in judged if found[2] == BLOCKED and found[0].for_all_schemes]
         if failing and any(rank_of(found, ignore) == BLOCKED for found in failing):
             return dict.fromkeys(self._names, "blocked")
-        every = (*looked, *self._course.look(subject))
+        every = (*looked, *self._course.look(subject)[0])
         if ignore:
             ranks = [-1 if found is None else rank_of(found, ignore) for found in every]
         else:
@@ -210,8 +216,3 @@ def _worst_at(places: list[int]) -> Callable[[Sequence[int]], int]:
 def _is_for_scheme(rule: Rule, scheme: str | None) -> bool:
     when = rule.when
     return (when.scheme is None or scheme in when.scheme) and (when.not_scheme is None or scheme not in when.not_scheme)
-
-
-def _signature(row: Row, scheme: str) -> Any:
-    need = row.rule.need
-    return (id(row.rule), scheme in need.schemes) if isinstance(need, SchemeNeed) else row

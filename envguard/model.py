@@ -160,6 +160,14 @@ class Outcome(Frozen):
     ignored: bool = False
 
 
+_FIX = Outcome.__match_args__.index("fix")
+
+
+def with_fix(outcome: Outcome, fix: Fix) -> Outcome:
+    """An outcome with a fix: `replace` would take three times as long, for some of every report."""
+    return Outcome(*outcome[:_FIX], fix, *outcome[_FIX + 1 :])  # type: ignore[call-arg, index]
+
+
 class Plan(Frozen):
     """One way out of all failing package rules of a backend at once."""
 

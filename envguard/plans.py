@@ -8,46 +8,33 @@ from __future__ import annotations
 from envguard.cuda import driver_runs, parse_capability
 from envguard.fixes import PYTHON, TorchFix, fits, installer, merge, narrow, plan_commands, render
 from envguard.frozen import Frozen, replace
-from envguard.judge.subject import SeenDevice, Subject
-from envguard.model import Environment, Fix, Plan
-from envguard.rows import BLOCKED, Looks, applied, look_again
-from envguard.rule import (
-    ArchitectureNeed,
-    DistributionNeed,
-    DriverForCudaNeed,
-    NativeNeed,
-    OwnerNeed,
-    RequiredInTurnNeed,
-    RequirementsNeed,
-    TorchBuildNeed,
-)
+from envguard.judge.subject import SeenDevice
+from envguard.looks import Memories
+from envguard.model import Environment, Fix, Plan, with_fix
+from envguard.rows import BLOCKED, applied
 from envguard.versions import Clause, declared, parse_wanted, satisfies
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any
+    from typing import Any, TypeAlias
 
     from envguard.evaluate import Evaluator
     from envguard.fixes import Installer
+    from envguard.judge.subject import Subject
     from envguard.model import Outcome
     from envguard.rows import Found, Row
     from envguard.rule import TorchBuild
     from envguard.rulebook import RuleBook
     from envguard.versions import Wanted
 
-_MOST_REMEMBERED = 1_000  # keeps memory flat over any number of environments
+    # By distribution: the releases whose compiled library loads here, and whether the installed one has to go first.
+    Carried: TypeAlias = Mapping[str, "tuple[Wanted, bool] | None"]
+    # The version clauses of rules that apply together, by distribution.
+    Constraints: TypeAlias = Mapping[str, tuple[Clause, ...]]
+
 _NOTHING_IGNORED: frozenset[str] = frozenset()
 _INDEX = "https://download.pytorch.org/whl"
-
-
-class _Constraints:
-    """The version clauses of rules that apply together, by distribution. Equal ones are one object."""
-
-    __slots__ = ("clauses",)
-
-    def __init__(self, clauses: Mapping[str, tuple[Clause, ...]]) -> None:
-        self.clauses = clauses
 
 
 class _Machine(Frozen):
@@ -94,11 +81,13 @@ class Mender:
         self._request = evaluator.request
         self._course = evaluator.course
         self._releases = frozenset([build.release for build in self._book.torch_builds])
-        self._remembered: dict[Any, Any] = {}
-        self._constraints: dict[Any, _Constraints] = {}
+        memories = Memories()
+        self._constraints, self._fixes, self._attempts = memories.new(), memories.new(), memories.new()
+        self._majors, self._fitting, self._torches = memories.new(), memories.new(), memories.new()
+        self._loads = memories.new()
 
     def mend(
-        self, subject: Subject, looked: Sequence[Found | None], judged: Sequence[Found]
+        self, subject: Subject, looked: Sequence[Found | None], values: list[Any], judged: Sequence[Found]
     ) -> tuple[list[Outcome], Plan | None]:
         """The outcomes with their fixes, and the plan where package rules fail."""
         how, python = installer(subject.environment)
@@ -106,21 +95,15 @@ class Mender:
         constraints = self._constraints_of(rows)
         machine = self._machine(subject) if [1 for found in judged if found[3] and found[0].installs_torch] else None
         carried = self._carried([found[0] for found in judged if found[3]], subject)
-        outcomes: list[Outcome] = []
-        for row, outcome, _, wants_fix in judged:
-            if wants_fix:
-                fix = self._fix(row, machine, constraints, how, carried.get(row.rule.fix.carried or ""))
-                outcomes.append(replace(outcome, fix=Fix(fix.text, _written(fix.commands, python))))
-            else:
-                outcomes.append(outcome)
-        failing = [row for row, _, rank, _ in judged if rank == BLOCKED]
-        packages = [row for row in failing if row.installs]
+        outcomes = [found[1] for found in judged]
+        for place in [place for place, found in enumerate(judged) if found[3]]:
+            fix = self._fix(rows[place], machine, constraints, how, carried)
+            outcomes[place] = with_fix(outcomes[place], Fix(fix.text, _written(fix.commands, python)))
+        failing = [found[0] for found in judged if found[2] == BLOCKED]
+        packages = [row for row in failing if _is_package_fix(row, carried)]
         if not packages or how.install is None:
             return outcomes, None
-        packages = [row for row in packages if _is_package_fix(row, carried)]
-        if not packages:
-            return outcomes, None
-        attempt, left = self._attempt(subject, machine, looked, rows, packages)
+        attempt, left = self._attempt(subject, machine, looked, values, rows, packages)
         names = tuple([row.rule.id for row in left])
         resolves = tuple([row.rule.id for row in failing if row.rule.id not in names])
         if not resolves:
@@ -131,80 +114,66 @@ class Mender:
             attempt.commands[how] = commands
         return outcomes, Plan(_written(commands, python), resolves, names)
 
-    def _remember(self, asked: Any, answer: Any) -> Any:
-        if len(self._remembered) >= _MOST_REMEMBERED:
-            self._remembered.clear()
-        self._remembered[asked] = answer
-        return answer
-
-    def _constraints_of(self, rows: Sequence[Row]) -> _Constraints:
-        """Every version clause of the error rules among some that apply."""
-        asked = tuple(rows)
-        known = self._constraints.get(asked)
+    def _constraints_of(self, rows: Sequence[Row]) -> Constraints:
+        """Every version clause of the error rules among some that apply, by distribution."""
+        asked = tuple([row for row in rows if row.constrains])
+        known: Constraints | None = self._constraints.get(asked)
         if known is None:
             clauses: dict[str, tuple[Clause, ...]] = {}
-            for row in rows:
-                need = row.rule.need
-                if isinstance(need, DistributionNeed) and row.rule.severity == "error":
-                    clauses[need.wanted.name] = (*clauses.get(need.wanted.name, ()), *need.wanted.clauses)
-            if len(self._constraints) >= _MOST_REMEMBERED:
-                self._constraints.clear()
-            known = self._constraints.setdefault(tuple(clauses.items()), _Constraints(clauses))
-            self._constraints[asked] = known
+            for row in asked:
+                wanted = row.rule.need.wanted  # type: ignore[union-attr]
+                clauses[wanted.name] = (*clauses.get(wanted.name, ()), *wanted.clauses)
+            known = self._constraints.keep(asked, clauses)
         return known
 
     def _fix(
-        self,
-        row: Row,
-        machine: _Machine | None,
-        constraints: _Constraints,
-        how: Installer,
-        carried: tuple[Wanted, bool] | None,
+        self, row: Row, machine: _Machine | None, constraints: Constraints, how: Installer, carried: Carried
     ) -> Fix:
         """The fix of an unmet rule, with PYTHON for the interpreter."""
         rule = row.rule
         torch = None
         if machine is not None and row.installs_torch:
-            own = row if rule.severity != "error" and isinstance(rule.need, DistributionNeed) else None
-            torch = self._torch(machine, constraints, own)
-        asked = row, constraints, how, torch, carried
-        known: Fix | None = self._remembered.get(asked)
+            own = rule.need.wanted.clauses if row.advises else ()  # type: ignore[union-attr]
+            torch = self._torch(machine, (*constraints.get("torch", ()), *own))
         template = rule.fix
-        if carried is not None:
-            wanted, again = carried
-            away = (wanted.name,) if again else ()
-            template = replace(template, install=(*template.install, wanted), uninstall=(*template.uninstall, *away))
-        return known or self._remember(asked, render(template, constraints.clauses, how, torch))
-
-    def _carried(self, rows: Sequence[Row], subject: Subject) -> dict[str, tuple[Wanted, bool] | None]:
-        """For each distribution that a fix asks for by its compiled library, the releases that have one for here; and
-        whether the installed one has to go first, because the installer would be content with it.
-        """
-        names = dict.fromkeys([row.rule.fix.carried for row in rows if row.rule.fix.carried])
-        return {name: self._loading(name, subject) for name in names if name}
-
-    def _loading(self, name: str, subject: Subject) -> tuple[Wanted, bool] | None:
-        environment = subject.environment
-        from envguard.judge.native import facts_of, releases_that_load
-
-        facts = facts_of(subject, name)
-        asked = name, facts, environment.fact("python", "version"), subject.build
-        if asked not in self._remembered:
-            wheels = self._book.native(name)
-            torch = environment.version("torch")
-            fitting = {} if facts is None else releases_that_load(facts, asked[2], torch, wheels)
-            floor = self._floor(name)
-            fitting = {each: fits and satisfies(each, floor, "version") for each, fits in fitting.items()}
-            wanted = _run_of(fitting, name)
-            there = environment.version(name)
-            fits = satisfies(there, wanted.clauses, "specifier") if wanted and isinstance(there, str) else None
-            self._remember(asked, None if wanted is None else (wanted, fits is not False))
-        known: tuple[Wanted, bool] | None = self._remembered[asked]
+        loading = carried.get(template.carried) if template.carried else None
+        bounds = (*row.wants, template.carried) if loading else row.wants
+        asked = row, how, torch, loading, *[constraints.get(name or "") for name in bounds]
+        known: Fix | None = self._fixes.get(asked)
+        if known is None:
+            if loading is not None:
+                wanted, again = loading
+                away = (wanted.name,) if again else ()
+                template = replace(
+                    template, install=(*template.install, wanted), uninstall=(*template.uninstall, *away)
+                )
+            known = self._fixes.keep(asked, render(template, constraints, how, torch))
         return known
 
-    def _floor(self, name: str) -> tuple[Clause, ...]:
-        """What the backend's own file asks of a distribution."""
-        return next((wanted.clauses for wanted in self._backend.install if wanted.name == name), ())
+    def _carried(self, rows: Sequence[Row], subject: Subject) -> Carried:
+        """The releases for each distribution that a fix asks for by its compiled library."""
+        names = [row.rule.fix.carried for row in rows if row.rule.fix.carried]
+        return {name: self._loading(name, subject) for name in dict.fromkeys(names) if name}
+
+    def _loading(self, name: str, subject: Subject) -> tuple[Wanted, bool] | None:
+        """The releases of a distribution whose compiled library loads here; and whether the installer would be content
+        with the installed one, which then has to go first.
+        """
+        from envguard.judge.native import facts_of, releases_that_load
+
+        environment = subject.environment
+        facts = facts_of(subject, name)
+        python, torch = environment.fact("python", "version"), environment.version("torch")
+        asked = name, facts, python, torch
+        known: tuple[tuple[Wanted, bool] | None] | None = self._loads.get(asked)
+        if known is None:
+            loads = {} if facts is None else releases_that_load(facts, python, torch, self._book.native(name))
+            floor = next((wanted.clauses for wanted in self._backend.install if wanted.name == name), ())
+            wanted = _run_of({each: fits and satisfies(each, floor, "version") for each, fits in loads.items()}, name)
+            there = environment.version(name)
+            kept = satisfies(there, wanted.clauses, "specifier") if wanted and isinstance(there, str) else None
+            known = self._loads.keep(asked, (None if wanted is None else (wanted, kept is not False),))
+        return known[0]
 
     def _machine(self, subject: Subject) -> _Machine:
         environment, device = subject.environment, subject.device
@@ -224,93 +193,79 @@ class Mender:
             self._driver_major(fact("drivers", "nvidia"), fact("drivers", "cuda")),
         )
 
-    def _torch(self, machine: _Machine, constraints: _Constraints, own: Row | None) -> TorchFix:
-        """The torch build that fits the machine, every error rule and the rule that is to be mended."""
-        asked = constraints, own, *machine  # type: ignore[misc]
-        known: TorchFix | None = self._remembered.get(asked)
-        if known is None:
-            clauses = constraints.clauses.get("torch", ())
-            if own is not None and isinstance(own.rule.need, DistributionNeed):
-                clauses = (*clauses, *own.rule.need.wanted.clauses)
-            known = self._remember(asked, torch_fix(self._book, machine, clauses))
-        return known
+    def _torch(self, machine: _Machine, clauses: tuple[Clause, ...]) -> TorchFix:
+        """The torch build that fits the machine and some clauses: those of every error rule, and of the one to mend."""
+        asked = machine.driver_major, machine.capability, clauses
+        builds: tuple[TorchBuild, ...] | None = self._fitting.get(asked)
+        if builds is None:
+            builds = self._fitting.keep(asked, fitting(self._book, *asked))
+        known: TorchFix | None = self._torches.get((machine, clauses))
+        return known or self._torches.keep((machine, clauses), torch_fix(self._book, machine, clauses, builds))
 
     def _driver_major(self, driver: Any, supported: Any) -> int | None:
         """The newest CUDA major that a driver runs, None where the driver is not known."""
-        asked = driver, supported
-        if asked not in self._remembered:
+        known: tuple[int | None] | None = self._majors.get((driver, supported))
+        if known is None:
             oldest = self._book.oldest_drivers.items()
             majors = [major for major, first in oldest if driver_runs(f"{major}.0", first, driver, supported)]
-            return self._remember(asked, max(majors, default=None))  # type: ignore[no-any-return]
-        major: int | None = self._remembered[asked]
-        return major
+            known = self._majors.keep((driver, supported), (max(majors, default=None),))
+        return known[0]
 
     def _attempt(
         self,
         subject: Subject,
         machine: _Machine | None,
         looked: Sequence[Found | None],
+        values: list[Any],
         rows: list[Row],
         packages: list[Row],
     ) -> tuple[_Attempt, list[Row]]:
         """One way out of all failing package rules, and the rows that fail after it: judged again, until what it
         installs fails no further rule.
         """
+        looks = self._course.looks
         while True:
             constraints = self._constraints_of(rows)
             torch = None
             if [True for row in packages if row.installs_torch]:
                 machine = machine or self._machine(subject)
-                torch = self._torch(machine, constraints, None)
-            carried = self._carried(packages, subject)
-            asked = constraints, tuple(packages), torch, tuple(carried.items())
-            attempt: _Attempt | None = self._remembered.get(asked)
-            if attempt is None:
-                attempt = self._remember(asked, self._what(packages, constraints, torch, carried))
+                torch = self._torch(machine, constraints.get("torch", ()))
+            attempt = self._what(packages, constraints, torch, self._carried(packages, subject))
             then, changed = apply(self._book, subject.environment, attempt)
-            after = Subject(then, self._request)
-            if self._course.groups:
-                again: Sequence[Found | None] = look_again(looked, self._touched(changed), after)
-            else:
+            after = subject.after(then)
+            again: Sequence[Found | None]
+            if looks is None or not values:
                 again = self._course.look_at_each(after)
+            else:
+                again = looks.part(changed).look(looked, values, after)
             judged = applied(again, _NOTHING_IGNORED)
-            left = [row for row, _, rank, _ in judged if rank == BLOCKED]
-            carried = self._carried([row for row in left if row not in packages], subject)
-            more = [row for row in left if row not in packages and _is_package_fix(row, carried)]
+            left = [found[0] for found in judged if found[2] == BLOCKED]
+            others = [row for row in left if row not in packages]
+            carried = self._carried(others, subject)
+            more = [row for row in others if _is_package_fix(row, carried)]
             if not more:
                 return attempt, left
             packages = packages + more
             rows = list(dict.fromkeys([*rows, *[found[0] for found in judged]]))
 
     def _what(
-        self,
-        packages: list[Row],
-        constraints: _Constraints,
-        torch: TorchFix | None,
-        carried: Mapping[str, tuple[Wanted, bool] | None],
+        self, packages: list[Row], constraints: Constraints, torch: TorchFix | None, carried: Carried
     ) -> _Attempt:
         """What to install: each failing rule's own fix, and for a missing backend all that belongs to it."""
         loading = [each for each in carried.values() if each is not None]
-        away = [name for row in packages for name in row.rule.fix.uninstall]
-        uninstall = tuple(dict.fromkeys([*away, *[wanted.name for wanted, again in loading if again]]))
-        wanted = [each for row in packages for each in row.rule.fix.install]
-        wanted += [each for each, _ in loading]
-        if any(row.rule.id == f"{self._backend.name}/installed" for row in packages):
+        wanted = [*[each for row in packages for each in row.rule.fix.install], *[each for each, _ in loading]]
+        if f"{self._backend.name}/installed" in [row.rule.id for row in packages]:
             wanted += self._backend.install
-        return _Attempt(self._book, merge(wanted, constraints.clauses), uninstall, torch)
-
-    def _touched(self, changed: frozenset[str]) -> Looks:
-        """The groups of steps that can say something else after some distributions have changed."""
-        known: Looks | None = self._remembered.get(changed)
+        asked = torch, *packages, *loading, *[constraints.get(each.name) for each in wanted]
+        known: _Attempt | None = self._attempts.get(asked)
         if known is None:
-            groups = self._course.groups
-            rows = [[row for step in group.steps for row in step.rows] for group in groups]
-            touched = [group for group, own in zip(groups, rows) if any(_can_change(row, changed) for row in own)]
-            known = self._remember(changed, Looks(touched))
+            away = [name for row in packages for name in row.rule.fix.uninstall]
+            uninstall = tuple(dict.fromkeys([*away, *[each.name for each, again in loading if again]]))
+            known = self._attempts.keep(asked, _Attempt(self._book, merge(wanted, constraints), uninstall, torch))
         return known
 
 
-def _is_package_fix(row: Row, carried: Mapping[str, Any]) -> bool:
+def _is_package_fix(row: Row, carried: Carried) -> bool:
     """Whether installing can mend a rule: of a compiled library, only where some release carries it."""
     fix = row.rule.fix
     others = bool(fix.install or fix.uninstall or fix.torch)
@@ -346,26 +301,17 @@ def _written(commands: tuple[str, ...], python: str) -> tuple[str, ...]:
     return tuple([command.replace(PYTHON, python) for command in commands])
 
 
-def _can_change(row: Row, changed: frozenset[str]) -> bool:
-    """Whether the change of some distributions can change what a row says."""
-    need = row.rule.need
-    if isinstance(need, RequirementsNeed | RequiredInTurnNeed):  # may declare any of them
-        return True
-    if isinstance(need, DistributionNeed):
-        read = need.wanted.name
-    elif isinstance(need, OwnerNeed):
-        read = need.distribution
-    elif isinstance(need, NativeNeed):
-        return need.distribution in changed or "torch" in changed
-    else:
-        read = "torch" if isinstance(need, TorchBuildNeed | DriverForCudaNeed | ArchitectureNeed) else ""
-    when = row.rule.when
-    decides = (*(name for name, _ in when.release), *when.absent)
-    return read in changed or row.host in changed or any(name in changed for name in decides)
+def fitting(
+    book: RuleBook, driver_major: int | None, capability: str | None, clauses: tuple[Clause, ...]
+) -> tuple[TorchBuild, ...]:
+    """The released torch builds that a driver and a device run and that meet some clauses, oldest first."""
+    return tuple([build for build in book.torch_builds if fits(build, clauses, driver_major, capability)])
 
 
-def torch_fix(book: RuleBook, machine: _Machine, clauses: tuple[Clause, ...]) -> TorchFix:
-    """The torch build that fits the machine: its driver, its device, and what the rules ask of torch."""
+def torch_fix(
+    book: RuleBook, machine: _Machine, clauses: tuple[Clause, ...], builds: tuple[TorchBuild, ...]
+) -> TorchFix:
+    """The torch build for the machine, of those that fit its driver, its device, and what the rules ask of torch."""
     if machine.kind == "rocm":
         return TorchFix("Install the ROCm build of torch for this machine: https://pytorch.org/get-started/locally")
     if machine.kind == "xpu":
@@ -378,8 +324,7 @@ def torch_fix(book: RuleBook, machine: _Machine, clauses: tuple[Clause, ...]) ->
     if not machine.is_seen:
         requirement = f"torch{narrow(clauses)}"
         return TorchFix(f"Install {requirement}.", requirement)
-    fitting = [build for build in book.torch_builds if fits(build, clauses, machine.driver_major, machine.capability)]
-    if not fitting:
+    if not builds:
         local = [build for build in book.local_builds if fits(build, clauses, machine.driver_major, machine.capability)]
         if local:
             build = local[-1]
@@ -390,8 +335,8 @@ def torch_fix(book: RuleBook, machine: _Machine, clauses: tuple[Clause, ...]) ->
         return TorchFix(
             "No released torch fits the driver, the GPU and the rules together: update the NVIDIA driver first."
         )
-    kept = next((build for build in fitting if build.release == machine.release), None)
-    build = kept or fitting[-1]
+    kept = next((build for build in builds if build.release == machine.release), None)
+    build = kept or builds[-1]
     text = f"The torch {build.release} wheels are built for CUDA {build.cuda}, which this machine's driver and GPU run."
     requirement = f"torch=={build.release}" if kept else _below_the_next(book, build, clauses)
     if machine.system == "Windows":  # the Windows wheels on PyPI are CPU builds
@@ -417,6 +362,8 @@ def apply(book: RuleBook, environment: Environment, attempt: _Attempt) -> tuple[
     """
     data = dict(environment.data)
     listed = dict(data.get("distributions") or {})
+    if data.get("distributions") is None:  # what was not observed before is not seen to be absent afterwards
+        data["distributions_complete"] = False
     changed = {*attempt.uninstall}
     for name in attempt.uninstall:
         listed[name] = None

@@ -1,33 +1,40 @@
-"""Rules made ready to be applied to any number of environments: facts are read once, and equal facts judged once.
-
-What is remembered are answers to a few facts each, never whole environments.
-"""
+"""Rules made ready to be applied to environments: which row is for one, and what it says about it."""
 
 from __future__ import annotations
 
-from _operator import itemgetter  # the C function alone
-
 from envguard.judge import examine
 from envguard.judge.hardware import has_capability
-from envguard.judge.subject import Finding, current_cuda, device_kind, nothing, system_of, variable_of, version_of
+from envguard.judge.subject import (
+    Broken,
+    Finding,
+    current_cuda,
+    device_kind,
+    nothing,
+    system_of,
+    variable_of,
+    version_of,
+)
 from envguard.model import VERDICTS, Fix, Outcome, Unreadable
-from envguard.rule import ArchitectureNeed, NativeNeed, OwnerNeed
+from envguard.rule import ArchitectureNeed, DistributionNeed, NativeNeed
 from envguard.versions import satisfies
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from typing import Any, TypeAlias
+    from collections.abc import Callable, Sequence
+    from typing import Any, TypeAlias, TypeVar
 
     from envguard.judge.subject import Reader, Subject
+    from envguard.looks import Looks, Memory
     from envguard.model import Environment, Request
-    from envguard.rule import Rule
+    from envguard.rule import Rule, When
     from envguard.rulebook import RuleBook
+    from envguard.versions import Clause
 
+    T = TypeVar("T")
     # The row, what it says, how bad that is (a place in VERDICTS), and whether the outcome still wants its fix.
     Found: TypeAlias = "tuple[Row, Outcome, int, bool]"
-
-_MOST_KNOWN, _MOST_NEW = 500, 200
+    # A reader, a test of its fact, and what is wanted of it.
+    Condition: TypeAlias = "tuple[Reader, Callable[[Any, Any], bool | None], Any]"
 
 BLOCKED = VERDICTS.index("blocked")
 # An outcome without effect is as none at all: -1.
@@ -41,32 +48,34 @@ _RANKS = {
 }
 
 
-class Memory:
-    """Answers by the facts that gave them, few enough that memory is flat over any number of environments.
+def conditions(when: When) -> list[Condition]:
+    """What a row asks of the environment before it applies: a reader, a test of its fact, and what is wanted."""
+    asked: list[Condition] = [(version_of(name), _is_in_range, clauses) for name, clauses in when.release]
+    asked += [(version_of(name), _is_absent, None) for name in when.absent]
+    asked += [(variable_of(name), _is_one_of, values) for name, values in when.variable]
+    if when.cuda_capability is not None:
+        asked.append((current_cuda, has_capability, when.cuda_capability))
+    if when.system is not None:
+        asked.append((system_of, _is_one_of, when.system))
+    if when.accelerator is not None:
+        asked.append((device_kind, _is_one_of, when.accelerator))
+    return asked
 
-    What was asked for once waits among the new ones, where facts that never come back cannot push out those that do.
-    """
 
-    __slots__ = ("_new", "known")
+def _is_in_range(version: Any, clauses: tuple[Clause, ...]) -> bool | None:
+    if isinstance(version, str):
+        return satisfies(version, clauses, "version")
+    return False if version is None else None
 
-    def __init__(self) -> None:
-        self.known: dict[Any, Any] = {}
-        self._new: dict[Any, Any] = {}
 
-    def again(self, facts: Any) -> Any:
-        """The answer that `known` lacks and that was new before; None where there is none."""
-        answer = self._new.pop(facts, None)
-        if answer is not None:
-            if len(self.known) >= _MOST_KNOWN:
-                self.known.clear()
-            self.known[facts] = answer
-        return answer
+def _is_absent(version: Any, _: None) -> bool | None:
+    return None if isinstance(version, Unreadable) and not isinstance(version, Broken) else version is None
 
-    def keep(self, facts: Any, answer: Any) -> None:
-        """Remember an answer that is not None."""
-        if len(self._new) >= _MOST_NEW:
-            self._new.clear()
-        self._new[facts] = answer
+
+def _is_one_of(fact: Any, values: tuple[str, ...]) -> bool | None:
+    if isinstance(fact, Unreadable):
+        return None
+    return fact is not None and (fact in values or fact.lower() in values)
 
 
 class Row:
@@ -75,22 +84,25 @@ class Row:
     __slots__ = (
         "_fix",
         "_judge",
-        "_memory",
         "_skipped",
+        "advises",
         "after",
+        "constrains",
         "for_all_schemes",
         "host",
         "installs",
         "installs_torch",
+        "memory",
         "readers",
         "rule",
+        "wants",
     )
 
     def __init__(self, rule: Rule, request: Request, book: RuleBook) -> None:
         self.rule = rule
         builds = (*book.local_builds, *book.torch_builds) if isinstance(rule.need, ArchitectureNeed) else ()
-        released = book.native(rule.need.distribution) if isinstance(rule.need, NativeNeed) else None
-        read, self._judge = examine(rule.need, request, builds, released)
+        wheels = book.native(rule.need.distribution) if isinstance(rule.need, NativeNeed) else None
+        read, self._judge = examine(rule.need, request, builds, wheels)
         self.after = rule.after
         self.for_all_schemes = rule.when.scheme is None and rule.when.not_scheme is None
         self.host = request.host if rule.origin == "host" else None
@@ -98,50 +110,31 @@ class Row:
         template = rule.fix
         self.installs = bool(template.install or template.uninstall or template.torch or template.carried)
         self.installs_torch = template.torch
+        self.wants = tuple([wanted.name for wanted in template.install])
+        bounds = isinstance(rule.need, DistributionNeed)
+        self.constrains = bounds and rule.severity == "error"
+        self.advises = bounds and rule.severity != "error"
         self._fix = None if self.installs or template.unset else Fix(template.text or "", ())
-        self._memory = Memory()
+        self.memory: Memory | None = None  # most checks look at one environment
         self._skipped: dict[str, Found] = {}
 
     def applies(self, subject: Subject) -> bool | None:
         """Whether the row is for this environment; None where a fact that decides it was not observed."""
-        known, when, environment = True, self.rule.when, subject.environment
-        for name, clauses in when.release:
-            version = environment.version(name)
-            fits = satisfies(version, clauses, "version") if isinstance(version, str) else None
-            if version is None or fits is False:
+        known = True
+        for read, test, wanted in conditions(self.rule.when):
+            holds = test(read(subject), wanted)
+            if holds is False:
                 return False
-            known = known and fits is True
-        for name in when.absent:
-            entry = environment.distribution(name)
-            if isinstance(entry, Unreadable):
-                known = False
-            elif entry is not None:
-                return False
-        if when.cuda_capability is not None:
-            fits = has_capability(current_cuda(subject), when.cuda_capability)
-            if fits is False:
-                return False
-            known = known and fits is True
-        facts = [(environment.fact("environment_variables", name), values) for name, values in when.variable]
-        if when.system is not None:
-            facts.append((system_of(subject), when.system))
-        if when.accelerator is not None:
-            facts.append((device_kind(subject), when.accelerator))
-        for fact, values in facts:
-            if isinstance(fact, Unreadable):
-                known = False
-            elif fact is None or (fact if fact in values else fact.lower()) not in values:
-                return False
+            known = known and holds is True
         return True if known else None
 
     def look(self, subject: Subject) -> Found | None:
         """What the rule says about the environment; None where it has nothing to say."""
         facts = tuple([read(subject) for read in self.readers])
-        answer: tuple[Found | None] | None = self._memory.known.get(facts) or self._memory.again(facts)
-        if answer is None:
-            answer = (self.judge(facts),)
-            self._memory.keep(facts, answer)
-        return answer[0]
+        if self.memory is None:
+            return self.judge(facts)
+        answer: tuple[Found | None] | None = self.memory.get(facts)
+        return (answer or self.memory.keep(facts, (self.judge(facts),)))[0]
 
     def judge(self, facts: tuple[Any, ...]) -> Found | None:
         """What the rule says about the facts that its readers gave."""
@@ -210,23 +203,18 @@ class Step:
         self.alone = len(rows) == 1 and not rows[0].rule.when.conditional
 
     @property
-    def readers(self) -> tuple[Reader, ...]:
-        """The readers of every fact that decides what the step says."""
-        readers: dict[Reader, None] = {}
-        for row in self.rows:
-            when = row.rule.when
-            readers.update(dict.fromkeys([version_of(name) for name, _ in when.release]))
-            readers.update(dict.fromkeys([variable_of(name) for name, _ in when.variable]))
-            readers.update(dict.fromkeys([version_of(name) for name in when.absent]))
-            if when.cuda_capability is not None:
-                readers[current_cuda] = None
-            if when.system is not None:
-                readers[system_of] = None
-            if when.accelerator is not None:
-                readers[device_kind] = None
-            readers.update(dict.fromkeys(row.readers))
+    def needs(self) -> tuple[Reader, ...]:
+        """The readers of the facts that the outcome tells."""
+        readers = dict.fromkeys([read for row in self.rows for read in row.readers])
         readers.pop(nothing, None)
         return tuple(readers)
+
+    @property
+    def conditions(self) -> list[Condition]:
+        """What decides which row applies, beyond the facts that the outcome tells."""
+        needs = self.needs
+        asked = [condition for row in self.rows for condition in conditions(row.rule.when)]
+        return [condition for condition in asked if condition[0] not in needs]
 
     def look(self, subject: Subject) -> Found | None:
         """What the row for this environment says; an undecided outcome where it cannot be said which row that is."""
@@ -242,108 +230,33 @@ class Step:
         return unknown.undecided(subject.environment) if unknown is not None else None
 
 
-class Group:
-    """Steps that read the same facts: what they say together is found by one look into a dictionary."""
-
-    __slots__ = ("_alone", "_of_one_machine", "memory", "places", "readers", "steps")
-
-    def __init__(self, readers: tuple[Reader, ...], members: list[tuple[int, Step]]) -> None:
-        self.readers = readers
-        self.places = tuple([place for place, _ in members])
-        self.steps = tuple([step for _, step in members])
-        self.memory = Memory()
-        row = self.steps[0].rows[0]
-        self._alone = row if len(members) == 1 and self.steps[0].alone and row.readers == readers else None
-        self._of_one_machine = self._alone is not None and isinstance(row.rule.need, OwnerNeed)
-
-    def look(self, facts: tuple[Any, ...], subject: Subject) -> tuple[Found | None, ...]:
-        """What each step says where the facts are not known."""
-        found: tuple[Found | None, ...] | None
-        if self._alone is not None and self._of_one_machine:  # nobody else has this path
-            return (self._alone.judge(facts),)
-        found = self.memory.again(facts)
-        if found is None:
-            if self._alone is not None:
-                found = (self._alone.judge(facts),)
-            else:
-                found = tuple([step.look(subject) for step in self.steps])
-            self.memory.keep(facts, found)
-        return found
-
-
-class Looks:
-    """Some groups and the facts that they read, each of them once."""
-
-    __slots__ = ("_looks", "_readers", "places")
-
-    def __init__(self, groups: Iterable[Group]) -> None:
-        self._readers: tuple[Reader, ...] = tuple(dict.fromkeys([read for group in groups for read in group.readers]))
-        place_of = {read: place for place, read in enumerate(self._readers)}
-        looks = []
-        for group in groups:
-            own = [place_of[read] for read in group.readers] or [0]
-            # twice where there is one: `itemgetter` gives a tuple only for several
-            facts_of: Callable[[Sequence[Any]], tuple[Any, ...]] = itemgetter(*(own if len(own) > 1 else own * 2))
-            looks.append((facts_of, group.memory.known, group.look))
-        self._looks = tuple(looks)
-        self.places = tuple([place for group in groups for place in group.places])
-
-    def look(self, subject: Subject) -> list[Found | None]:
-        """What the steps of the groups say, in the order of `places`."""
-        facts = [read(subject) for read in self._readers] or [None]
-        found: list[Found | None] = []
-        for facts_of, known, look in self._looks:
-            own = facts_of(facts)
-            found += known.get(own) or look(own, subject)
-        return found
-
-
 class Course:
     """Steps in order, prerequisites first.
 
     The first environment is looked at step by step, because most checks have no other.
     """
 
-    __slots__ = ("_all", "_in_order", "_is_new", "groups", "steps")
+    __slots__ = ("_is_new", "looks", "steps")
 
     def __init__(self, steps: Sequence[Step]) -> None:
         self.steps = steps
-        self.groups: tuple[Group, ...] = ()
+        self.looks: Looks | None = None
         self._is_new = True
-        self._all: Looks | None = None
-        self._in_order: Callable[[Sequence[Any]], Sequence[Any]] = tuple
 
-    def look(self, subject: Subject) -> Sequence[Found | None]:
-        """What each step says, in their order."""
+    def look(self, subject: Subject) -> tuple[Sequence[Found | None], list[Any]]:
+        """What each step says, in their order, and the facts that `looks` has read for it."""
         if self._is_new:
             self._is_new = False
-            return self.look_at_each(subject)
-        if self._all is None:
-            self._all = self._group()
-        return self._in_order(self._all.look(subject))
+            return self.look_at_each(subject), []
+        if self.looks is None:
+            from envguard.looks import Looks
+
+            self.looks = Looks(self.steps)
+        return self.looks.look(subject)
 
     def look_at_each(self, subject: Subject) -> Sequence[Found | None]:
         """The same, without looking at steps of equal facts together."""
         return [step.look(subject) for step in self.steps]
-
-    def _group(self) -> Looks:
-        members: dict[tuple[Reader, ...], list[tuple[int, Step]]] = {}
-        for place, step in enumerate(self.steps):
-            members.setdefault(step.readers, []).append((place, step))
-        self.groups = tuple([Group(readers, those) for readers, those in members.items()])
-        looks = Looks(self.groups)
-        back = sorted(range(len(self.steps)), key=looks.places.__getitem__)
-        if len(back) > 1:
-            self._in_order = itemgetter(*back)
-        return looks
-
-
-def look_again(looked: Sequence[Found | None], looks: Looks, subject: Subject) -> list[Found | None]:
-    """What the steps say where only some of them can say anything new."""
-    again = list(looked)
-    for place, found in zip(looks.places, looks.look(subject)):
-        again[place] = found
-    return again
 
 
 def applied(looked: Sequence[Found | None], ignore: frozenset[str]) -> list[Found]:

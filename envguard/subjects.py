@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from envguard.model import Environment
 
 _LONGEST = 64 * 1024 * 1024  # bytes of one snapshot; a full one of a real machine has a hundredth of that
+_BUFFER = 256 * 1024  # bytes; with Python's own 8 KiB the reading of short snapshots is mostly calls of the system
 
 
 class Subject(Frozen):
@@ -60,7 +61,7 @@ def _all(paths: Sequence[str]) -> Iterator[Subject]:
             if path == "-":
                 yield from _either(sys.stdin.buffer, "standard input")
                 continue
-            with open(path, "rb") as file:
+            with open(path, "rb", _BUFFER) as file:
                 if path.endswith(".jsonl"):
                     yield from _stream(_numbered(file), path)
                 else:

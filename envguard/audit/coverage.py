@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 from envguard.audit.extract import METHODS
 from envguard.frozen import Frozen
 from envguard.rule import (
@@ -18,12 +20,16 @@ from envguard.versions import Clause, parse_clauses, satisfies
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import TypeAlias
 
     from envguard.audit.gate import Gate, Test
     from envguard.audit.known import Known
     from envguard.rule import Rule
     from envguard.rulebook import RuleBook
+
+    _Condition: TypeAlias = tuple[str, str, tuple[Clause, ...]]
+    _Case: TypeAlias = dict[_Condition, bool]
 
 STATUSES = ("new", "changed", "gone", "covered", "acknowledged", "other")
 _KINDS = ("cuda", "xpu", "mps", "cpu")
@@ -89,16 +95,49 @@ class _Coverage:
         if not missing:
             return Finding("covered", gate, _unique(covering))
         for each in self.known.acknowledged:
-            if each.fits(gate, self.version):
+            if each.fits(gate, self.version) and all(self._has_row(each.rule, backend) for backend in missing):
                 return Finding("acknowledged", gate, reason=each.reason)
         if gate.effect == "optional":
             return Finding("acknowledged", gate, reason="the release catches it")
         few = tuple(missing) if len(missing) < len(gate.backends) else ()
         return Finding("changed" if near else "new", gate, _unique(near), few)
 
+    def _has_row(self, rule: str, backend: str) -> bool:
+        """Whether a rule that an acknowledgement leans on has a row for this release; "" leans on none."""
+        return not rule or any(row.id == rule for row in self.rows[backend])
+
     def _covers(self, gate: Gate, backend: str) -> tuple[bool, list[Rule]]:
-        """Whether rows say all that a gate asks of a backend, and the rows about the same thing."""
+        """Whether rows say all that a gate asks of a backend, and the rows about the same thing.
+
+        Rows may hold for some environments only: in each kind of them that comes to the gate, those that do have to
+        say it.
+        """
         rows = [row for row in self.rows[backend] if self._applies(row, gate)]
+        about = [row for row in rows if _speaks_of(row, gate)]
+        conditions = list(dict.fromkeys(each for row in about for each in self._conditions(row)))
+        found: list[Rule] = []
+        covered = True
+        for answers in product((True, False), repeat=len(conditions)):
+            case = dict(zip(conditions, answers))
+            here = [row for row in rows if all(case.get(each, True) for each in self._conditions(row))]
+            if not _can_be(case, gate, here):
+                continue
+            does, those = self._covers_in(gate, backend, here, case)
+            covered &= does
+            found += [row for row in those if row not in found]
+        return covered, found
+
+    def _conditions(self, row: Rule) -> list[_Condition]:
+        """What of the environment decides, beside the host's release, that a row speaks."""
+        when = row.when
+        found: list[_Condition] = [("absent", name, ()) for name in when.absent]
+        found += [("release", name, clauses) for name, clauses in when.release if name != self.host]
+        if when.cuda_capability is not None:
+            found.append(("capability", "{}.{}".format(*when.cuda_capability), ()))
+        return found
+
+    def _covers_in(self, gate: Gate, backend: str, rows: list[Rule], case: _Case) -> tuple[bool, list[Rule]]:
+        """The same among the environments of one kind."""
         for subject in dict.fromkeys(guard.subject for guard in gate.guards if guard.kind == "version"):
             guarded = [clause for guard in gate.guards for clause in _guard(guard, subject)]
             about = _about(rows, subject)
@@ -113,9 +152,13 @@ class _Coverage:
                     pythons = [row for row in rows if isinstance(row.need, PythonNeed)]
                     return _within(_clauses_of(pythons), _asked(gate)), pythons
                 found = _about(rows, gate.subject)
-                return bool(found) and _within(_clauses_of(found), _asked(gate)), found
+                guarded = [clause for guard in gate.guards for clause in _guard(guard, gate.subject)]
+                if guarded and _within(guarded, _asked(gate)):
+                    return True, found  # the host asks before, and goes another way
+                allowed = [*guarded, *_clauses_of(found)]
+                return bool(found) and _within(allowed, _asked(gate), _where(case, gate.subject)), found
             case "symbol":
-                return self._has_symbol(gate, rows)
+                return self._has_symbol(gate, rows, case)
             case "device":
                 return self._devices(gate, rows)
             case "capability":
@@ -146,6 +189,7 @@ class _Coverage:
             return False
         if when.operation is not None:
             loaded = any("pre_quantized" in guard.subject for guard in gate.guards if guard.holds)
+            loaded = loaded or gate.where.endswith(".from_dict")  # the configuration that a quantized model holds
             if not (loaded and "load" in when.operation) and gate.stage != "load":
                 return False
         if row.severity != "error" and gate.effect in ("raises", "imports"):
@@ -156,7 +200,7 @@ class _Coverage:
             return False
         return gate.kind == "device" or when.accelerator is None
 
-    def _has_symbol(self, gate: Gate, rows: list[Rule]) -> tuple[bool, list[Rule]]:
+    def _has_symbol(self, gate: Gate, rows: list[Rule], case: _Case) -> tuple[bool, list[Rule]]:
         """Whether every version that guards and rules leave has the name."""
         holds = self.known.versions_with(gate.value)
         if holds is None:
@@ -165,7 +209,7 @@ class _Coverage:
         guarded = [clause for guard in gate.guards for clause in _guard(guard, gate.subject)]
         if _within(guarded, [holds]):
             return True, []
-        return _within([*guarded, *_clauses_of(about)], [holds]), about
+        return _within([*guarded, *_clauses_of(about)], [holds], _where(case, gate.subject)), about
 
     def _devices(self, gate: Gate, rows: list[Rule]) -> tuple[bool, list[Rule]]:
         """Whether the rules leave a request the kinds of device that the gate takes, and no other."""
@@ -308,22 +352,85 @@ def _guard(guard: Test, subject: str) -> tuple[Clause, ...]:
     return (Clause(guard.operator if guard.holds else _INVERSE[guard.operator], guard.value.partition(" ")[0]),)
 
 
-def _within(allowed: Sequence[Clause], wanted: Iterable[tuple[Clause, ...]]) -> bool:
-    """Whether every version that some clauses allow is one that others want: tried at, below and above each bound."""
+def _within(
+    allowed: Sequence[Clause], wanted: Iterable[tuple[Clause, ...]], where: Callable[[str], bool] | None = None
+) -> bool:
+    """Whether every version that some clauses allow is one that others want: tried at, below and above each bound.
+
+    `where`: only of these versions.
+    """
     wanted = list(wanted)
-    bounds = {clause.version for clause in (*allowed, *_flat(wanted))} | {"0.0.1", "999"}
-    for bound in bounds:
-        for version in (f"{bound}.dev0", bound, f"{bound}.post1"):
-            inside = satisfies(version, tuple(allowed), "version")
-            if inside and not all(satisfies(version, clauses, "version") for clauses in wanted):
-                return False
+    for version in _tried((*allowed, *_flat(wanted))):
+        inside = satisfies(version, tuple(allowed), "version") and (where is None or where(version))
+        if inside and not all(satisfies(version, clauses, "version") for clauses in wanted):
+            return False
     return True
+
+
+def _tried(clauses: Iterable[Clause]) -> list[str]:
+    """Versions at, below and above each bound, the lowest and the highest; `>=0.0.1` in a row is any version."""
+    bounds = {clause.version for clause in clauses} - {"0.0.1"}
+    return ["0.0.1", "999", *[f"{bound}{ending}" for bound in sorted(bounds) for ending in (".dev0", "", ".post1")]]
+
+
+# Kinds of environments: a condition of rows, and whether it holds
+
+
+def _speaks_of(row: Rule, gate: Gate) -> bool:
+    """Whether what a row needs has to do with a gate, or with what stands on the way to it."""
+    need = row.need
+    match need:
+        case DistributionNeed():
+            return need.wanted.name in (gate.subject, *(guard.subject for guard in gate.guards))
+        case VariableNeed():
+            return gate.kind == "variable"
+        case CapabilityNeed():
+            return gate.kind == "capability"
+        case RunsOnNeed() | DeviceNeed() | AcceleratorNeed():
+            return gate.kind == "device"
+    return False
+
+
+def _where(case: _Case, distribution: str) -> Callable[[str], bool]:
+    """The versions of a distribution in the environments of a kind."""
+    told = [(each[2], holds) for each, holds in case.items() if each[:2] == ("release", distribution)]
+    return lambda version: all(satisfies(version, clauses, "version") is holds for clauses, holds in told)
+
+
+def _can_be(case: _Case, gate: Gate, rows: list[Rule]) -> bool:
+    """Whether there are environments of a kind that come to a gate, past the rules about anything else."""
+    for kind, name, _ in case:
+        if kind == "capability":
+            asked = [guard for guard in gate.guards if guard.kind == "capability" and guard.operator == ">="]
+            if not case[kind, name, ()] and any(
+                guard.holds and _capability(guard.value) >= _capability(name) for guard in asked
+            ):
+                return False
+    return all(_can_have(case, gate, rows, name) for name in {name for kind, name, _ in case if kind != "capability"})
+
+
+def _can_have(case: _Case, gate: Gate, rows: list[Rule], name: str) -> bool:
+    """Whether a distribution can be there, or not be there, as a kind of environment has it."""
+    guards = [guard for guard in gate.guards if guard.subject == name]
+    there = any(guard.holds for guard in guards if guard.kind in ("available", "version", "symbol"))
+    gone = any(not guard.holds for guard in guards if guard.kind == "available")
+    absent = case.get(("absent", name, ()))
+    released = [holds for each, holds in case.items() if each[:2] == ("release", name)]
+    needs = [] if name == gate.subject else _about(rows, name)
+    if absent is not False and not there and not any(released) and not needs:
+        return True
+    if absent or gone:
+        return False
+    guarded = tuple(clause for guard in guards for clause in _guard(guard, name))
+    clauses = (*guarded, *_clauses_of(needs))
+    known = [clause for each in case if each[:2] == ("release", name) for clause in each[2]]
+    where = _where(case, name)
+    return any(satisfies(version, clauses, "version") and where(version) for version in _tried((*clauses, *known)))
 
 
 def _is_empty(clauses: Sequence[Clause]) -> bool:
     """Whether no version meets all clauses."""
-    tried = [f"{clause.version}{ending}" for clause in clauses for ending in (".dev0", "", ".post1")]
-    return not any(satisfies(version, tuple(clauses), "version") for version in [*tried, "0.0.1", "999"])
+    return not any(satisfies(version, tuple(clauses), "version") for version in _tried(clauses))
 
 
 def _capability(text: str) -> tuple[int, int]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import sys
 
+from envguard.audit.formula import both, denied, either, ways
 from envguard.audit.gate import STAGES, Gate, Test
 from envguard.audit.package import Package, bindings
 from envguard.audit.reading import Reader
-from envguard.audit.values import Function, Opaque, Owner, Scope
+from envguard.audit.values import Function, Opaque, Owner, Scope, truth
 from envguard.audit.walk import Context, Walker, open_parameters
 from envguard.errors import BadInput
 from envguard.frozen import Frozen, replace
@@ -16,8 +17,9 @@ from envguard.versions import normalize
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from envguard.audit.formula import Formula
     from envguard.audit.package import Module
     from envguard.audit.source import Release
     from envguard.rule import Backend
@@ -49,7 +51,12 @@ LAYOUTS = {
         ),
     ),
     "transformers": Layout(
-        imported=(),
+        imported=(
+            "pytorch_utils.py",
+            "distributed/sharding_utils.py",
+            "generation/continuous_batching/distributed.py",
+            "integrations/tensor_parallel.py",
+        ),
         loaders=("modeling_utils.py", "modeling_gguf_pytorch_utils.py", "core_model_loading.py"),
         integrations=("bitsandbytes", "torchao", "quanto", "ggml", "gguf", "accelerate"),
     ),
@@ -199,8 +206,36 @@ class _Extraction:
                 held.update({key: gate for key, gate in self.walker.gates.items() if self._hides(gate, module)})
             self.walker.gates = held
         else:
-            self.walker.body(module.tree.body, scope, True, context)
+            self.walker.body(module.tree.body, scope, self._reached(module), context)
         return scope
+
+    def _reached(self, module: Module) -> Formula:
+        """Where the modules beside a quantizer's import it: `if is_gguf_available(): from .utils import ...`."""
+        folder, _, name = module.file.rpartition("/")
+        if name == "__init__.py" or not folder.startswith("quantizers/"):
+            return True
+        found: list[Formula] = []
+        for file in self.release.list(folder):
+            beside = self.package.module(file)
+            if beside is not None and beside is not module:
+                scope = Scope(beside)
+                for node in ast.walk(beside.tree):
+                    if isinstance(node, (ast.Import, ast.ImportFrom)):
+                        self.reader.bind_statement(node, scope)
+                found += self._imports(module.file, beside.tree.body, scope, True)
+        return either(*found) if found else True
+
+    def _imports(self, file: str, body: Sequence[ast.stmt], scope: Scope, path: Formula) -> Iterable[Formula]:
+        """The conditions under which statements of a module import another one."""
+        for node in body:
+            if isinstance(node, ast.ImportFrom):
+                origins = [self.package.origin(scope.module, node, alias.name) for alias in node.names]
+                if any(origin is not None and origin[0] == file for origin in origins):
+                    yield path
+            elif isinstance(node, ast.If) and "TYPE_CHECKING" not in scope.module.source(node.test):
+                condition = self.reader.condition(node.test, scope)
+                yield from self._imports(file, node.body, scope, both(path, condition))
+                yield from self._imports(file, node.orelse, scope, both(path, denied(condition)))
 
     def _hides(self, gate: Gate, module: Module) -> bool:
         """Whether an environment variable decides that a distribution is looked for."""
@@ -272,6 +307,8 @@ class _Extraction:
             if backend.distribution in (gate.subject, *(g.subject for g in gate.guards))
         ]
         named += [METHODS[method][0] for word, method in _WORDS.items() if word in gate.where.lower()]
+        arguments = " ".join([guard.subject for guard in gate.guards if guard.kind == "argument" and guard.holds])
+        named += [METHODS[method][0] for word, method in _WORDS.items() if f"{word}_file is not None" in arguments]
         if named:
             return replace(gate, method=named[0], backends=(named[0],))
         loads = gate.where.rpartition(".")[2] in ("from_pretrained", "from_single_file")
@@ -383,8 +420,18 @@ class _Extraction:
                     yield Gate(
                         self.release.host, "", wanted.get(distribution, tuple(self.backends)), "import", "raises",
                         "version", distribution, "", bounds, True, "ImportError", "", table.file, line,
-                        check.file, (Test("available", distribution),),
+                        check.file, self._where_checked(distribution),
                     )  # fmt: skip
+
+    def _where_checked(self, distribution: str) -> tuple[Test, ...]:
+        """What `is_..._available()` says of a distribution: without that the host does not check its version."""
+        lookups = self.reader.scope_of(LOOKUPS)
+        found = lookups.find(f"is_{distribution.replace('-', '_')}_available") if lookups else None
+        if isinstance(found, Function):
+            called = self.reader.call(found, [], {}, found.node, found.scope)
+            for way in ways(truth(called)) or ():
+                return tuple(test for test in way if test.subject == distribution)
+        return (Test("available", distribution),)
 
     def _declares(self, line: int, subject: str, value: str, where: str, backends: tuple[str, ...]) -> Gate:
         return Gate(

@@ -28,7 +28,7 @@ _MATCHED = ("host", "method", "stage", "effect", "kind", "subject", "value", "ex
 _CHOICES = {"stage": STAGES, "effect": EFFECTS, "kind": KINDS}
 _TABLES = {
     "symbol": ({"names", "in", "source"}, set()),
-    "acknowledged": ({"reason"}, {*_MATCHED, "release"}),
+    "acknowledged": ({"reason"}, {*_MATCHED, "release", "rule"}),
     "unread": ({"rule", "reason"}, {"release"}),
 }
 
@@ -44,6 +44,8 @@ class Acknowledged(Frozen):
     """Gates that no rule needs. What is left out does not restrict."""
 
     reason: str
+    rule: str
+    """The rule that the reason leans on: without a row of it for the release, the gate stays open. Or ""."""
     release: tuple[Clause, ...]
     patterns: tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -99,6 +101,7 @@ def parse(text: str) -> Known:
         tuple(
             Acknowledged(
                 row["reason"],
+                row.get("rule", ""),
                 _clauses(row.get("release", "")),
                 tuple((name, _texts(row[name])) for name in _MATCHED if name in row),
             )

@@ -56,6 +56,8 @@ _COMPARED = {
 }
 _SIGNS = {">=": (">=", True), "<": (">=", False), ">": (">", True), "<=": (">", False), "==": ("==", True)}
 _MIRRORED = {ast.GtE: ast.LtE, ast.LtE: ast.GtE, ast.Gt: ast.Lt, ast.Lt: ast.Gt}
+# Methods of objects that cannot be followed, and the distribution whose version they give.
+_VERSION_METHODS = {"_get_ao_version": "torchao"}
 _CHANGING = ("add", "append", "update", "extend", "insert", "remove", "discard", "pop", "clear")
 
 
@@ -303,6 +305,8 @@ class Reader:
             if type(base) is tuple and node.func.attr == "union" and all(type(arg) is tuple for arg in args):
                 return sum(args, base)
         called = self.value(node.func, scope)
+        if isinstance(called, Opaque) and isinstance(node.func, ast.Attribute) and node.func.attr in _VERSION_METHODS:
+            return VersionOf(_VERSION_METHODS[node.func.attr])
         if isinstance(called, Place):
             return self._outside(called.path, args, node, scope)
         if isinstance(called, Function):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     End: TypeAlias = Literal["", "raise", "return"]
 
 _DEEPEST_HELPERS = 3
+_AGAIN = "the same again"
 _CAUGHT = ("ImportError", "ModuleNotFoundError", "Exception", "BaseException", "AttributeError")
 _WARNINGS = ("warning", "warning_once", "warn", "deprecate", "error")
 _LOST = ("available", "device")  # where one of these holds, it is seldom what an error is about
@@ -65,6 +66,8 @@ class Walker:
                 case ast.Raise():
                     self._raise(node, scope, path, context)
                     return "raise"
+                case ast.Assert():
+                    path = self._assert(node, scope, path, context)
                 case ast.Return():
                     if node.value is not None:
                         self._helper(node.value, scope, path, context)
@@ -108,6 +111,8 @@ class Walker:
         if near:
             near = (*near, *[replace(test, holds=not test.holds) for test in near])
             context = replace(context, near=near)
+        else:  # what holds around a test of an argument is not what its error is about
+            context = replace(context, near=tuple([test for test in context.near if not test.holds]))
         first = self.body(node.body, one, both(path, condition), context)
         # after a branch that raises the next test is one more in the order, no alternative
         second = self.body(node.orelse, two, path if first == "raise" else both(path, denied(condition)), context)
@@ -122,6 +127,15 @@ class Walker:
             return "", (both(path, _decided(condition)) if second == "return" else path)
         join(scope, condition, one, two)
         return "", path
+
+    def _assert(self, node: ast.Assert, scope: Scope, path: Formula, context: Context) -> Formula:
+        """Tell an assertion as the `if not ...: raise` that it is; the path behind it."""
+        failing = ast.Raise(ast.Call(ast.Name("AssertionError", ast.Load()), [node.msg] if node.msg else [], []), None)
+        test = ast.UnaryOp(ast.Not(), node.test)
+        branch = ast.If(test, [failing], [])
+        for made in (failing, failing.exc, test, branch):
+            ast.copy_location(made, node)  # type: ignore[type-var]
+        return self._if(branch, scope, path, context)[1]
 
     def _condition(self, node: ast.expr, scope: Scope, path: Formula, context: Context) -> Formula:
         self._reads(node, scope, path, context)
@@ -319,7 +333,8 @@ class Walker:
 
     def _raise(self, node: ast.Raise, scope: Scope, path: Formula, context: Context) -> None:
         call = node.exc if isinstance(node.exc, ast.Call) else None
-        name = scope.module.source(call.func if call else node.exc, 60) if node.exc else "the same again"
+        raised = call.func if call else node.exc
+        name = raised.id if isinstance(raised, ast.Name) else scope.module.source(raised, 60) if raised else _AGAIN
         message = self.reader.words(call.args[0], scope) if call and call.args else ""
         effect = "optional" if context.effect == "optional" and name in _CAUGHT else "raises"
         found = ways(path)
@@ -369,7 +384,7 @@ def _needed(way: tuple[Test, ...], near: tuple[Test, ...]) -> list[Test]:
     """Of the tests that an error came by, those that it is about: of the nearest condition, and what is missing."""
     told = [test for test in way if test.kind in ENVIRONMENT]
     close = [test for test in told if test in near]
-    missing = [test for test in close or told if not test.holds]
+    missing = [test for test in (close if near else told) if not test.holds]
     if any(test.kind == "capability" for test in missing):  # the device is there, and too old
         missing = [test for test in missing if test.kind != "device"]
     if missing or not close:

@@ -11,6 +11,7 @@ from envguard.judge.subject import (
     device_kind,
     named,
     select,
+    shared,
     text_of,
     undecided,
 )
@@ -85,13 +86,12 @@ def accelerator(need: AcceleratorNeed, request: Request) -> tuple[Reader, Judge]
         seen = "no NVIDIA driver" if driver is None and system != "Darwin" else ""
         return Finding("unmet", needed, f"no GPU{f' ({seen})' if seen else ''}")
 
-    return read, judge
+    return shared(("accelerator", frozenset(kinds)), read), judge
 
 
 def _cuda_devices(subject: Subject) -> Any:
     """The selected device and all others of its kind, where the selected one is NVIDIA's; None where it is not."""
-    devices = subject.devices
-    device = select(devices, subject.request)
+    devices, device = subject.devices, subject.device
     if isinstance(device, Unreadable):
         return device
     if device is None or device.kind != "cuda":
@@ -311,7 +311,7 @@ def torch_build(request: Request) -> tuple[Reader, Judge]:
         matches = kind == "auto" or kind in kinds or (asked == "cuda" and kind == "cuda" and kinds == ("rocm",))
         return Finding("met" if matches else "unmet", needed, f"{version}, built for {made}")
 
-    return read, judge
+    return shared(("torch_build", asked), read), judge
 
 
 def driver_for_cuda(need: DriverForCudaNeed) -> tuple[Reader, Judge]:

@@ -6,6 +6,7 @@ from envguard.judge.subject import (
     Broken,
     Finding,
     asked,
+    fact_of,
     nothing,
     system_of,
     text_of,
@@ -57,12 +58,8 @@ def distribution(need: DistributionNeed) -> tuple[Reader, Judge]:
         return Finding("met" if fits else "unmet", text, f"{name} {version}")
 
     if need.fact == "version-file":
-        return _file_version, judge
+        return fact_of("torch_build", "version"), judge
     return version_of(name), judge
-
-
-def _file_version(subject: Subject) -> Any:
-    return subject.environment.fact("torch_build", "version")
 
 
 def _between(version: str) -> str:
@@ -86,7 +83,7 @@ def requirements(need: RequirementsNeed) -> tuple[Reader, Judge]:
         wanted = declared(tuple(requires))
         if wanted is None:
             return Unreadable(f"the metadata of {name} cannot be read: one of its requirements is malformed")
-        return entry["version"], wanted, tuple([environment.version(each.name) for each in wanted])
+        return entry["version"], tuple(requires), tuple([environment.version(each.name) for each in wanted])
 
     def judge(facts: Any) -> Finding | None:
         needed = f"what {name} itself declares"
@@ -94,9 +91,9 @@ def requirements(need: RequirementsNeed) -> tuple[Reader, Judge]:
             return None
         if isinstance(facts, Unreadable):
             return undecided(needed, facts)
-        version, declared, versions = facts
+        version, requires, versions = facts
         wrong, unknown = [], []
-        for wanted, there in zip(declared, versions):
+        for wanted, there in zip(declared(requires) or (), versions):
             fits = None
             if isinstance(there, str):
                 fits = satisfies(there, wanted.clauses, "specifier")
@@ -110,7 +107,7 @@ def requirements(need: RequirementsNeed) -> tuple[Reader, Judge]:
             return Finding("unmet", needed, ", ".join(there for _, there in wrong), kind)
         if unknown:
             return Finding("undecided", needed, "; ".join(unknown))
-        return Finding("met", needed, f"all {len(declared)} requirements of {name} {version}")
+        return Finding("met", needed, f"all {len(versions)} requirements of {name} {version}")
 
     return read, judge
 
@@ -253,7 +250,7 @@ def python(need: PythonNeed) -> tuple[Reader, Judge]:
             return Finding("undecided", needed, text_of(version))
         return Finding("met" if fits else "unmet", needed, f"Python {version}")
 
-    return (lambda subject: subject.environment.fact("python", "version")), judge
+    return fact_of("python", "version"), judge
 
 
 def python_build() -> tuple[Reader, Judge]:
@@ -265,7 +262,7 @@ def python_build() -> tuple[Reader, Judge]:
             return undecided(needed, free)
         return Finding("unmet" if free else "met", needed, "a free-threaded build" if free else "the usual build")
 
-    return (lambda subject: subject.environment.fact("python", "free_threaded")), judge
+    return fact_of("python", "free_threaded"), judge
 
 
 def system(need: SystemNeed) -> tuple[Reader, Judge]:
@@ -289,7 +286,7 @@ def tool(need: ToolNeed) -> tuple[Reader, Judge]:
             return undecided(needed, found)
         return Finding("unmet", needed, "not found", "absent") if found is None else Finding("met", needed, str(found))
 
-    return (lambda subject: subject.environment.fact("toolchain", need.tool)), judge
+    return fact_of("toolchain", need.tool), judge
 
 
 _TOOLS = {

@@ -75,6 +75,13 @@ class Subject:
         self.device: Any = select(self.devices, request)
         self._build: Any = _NOT_YET
 
+    def after(self, environment: Environment) -> Subject:
+        """The environment after a change that leaves its devices as they are."""
+        changed = Subject.__new__(Subject)
+        changed.environment, changed.request, changed._build = environment, self.request, _NOT_YET
+        changed.devices, changed.device = self.devices, self.device
+        return changed
+
     @property
     def build(self) -> Any:
         """The version, CUDA, HIP and XPU of the torch build; None where torch is not there, or Unreadable."""
@@ -172,11 +179,17 @@ def named(device: SeenDevice) -> str:
 
 
 # Readers that are the same function for the same fact, so that whoever looks up facts reads each of them once.
-_readers: dict[tuple[str, str], Reader] = {}
+_readers: dict[Any, Reader] = {}
+# What such a reader reads: the version of a distribution, or a fact of a section.
+names_of: dict[Reader, str] = {}
+facts_of: dict[Reader, tuple[str, str]] = {}
 
 
 def version_of(name: str) -> Reader:
     """The reader of a distribution's version: Broken where it is installed, but its metadata gives none."""
+    known = _readers.get((name,))
+    if known is not None:
+        return known
 
     def read(subject: Subject) -> Any:
         environment = subject.environment
@@ -191,19 +204,31 @@ def version_of(name: str) -> Reader:
             return Broken(version.reason)
         return version
 
-    return _readers.setdefault(("version", name), read)
+    names_of[read] = name
+    _readers[name,] = read
+    return read
+
+
+def shared(facts: object, read: Reader) -> Reader:
+    """The first of the readers that were made for the same facts."""
+    return _readers.setdefault(facts, read)
+
+
+def fact_of(section: str, name: str) -> Reader:
+    """The reader of a fact that is a plain value."""
+    known = _readers.get((section, name))
+    if known is None:
+        known = _readers[section, name] = lambda subject: subject.environment.fact(section, name)
+        facts_of[known] = section, name
+    return known
 
 
 def variable_of(name: str) -> Reader:
     """The reader of an environment variable."""
-    return _readers.setdefault(
-        ("variable", name), lambda subject: subject.environment.fact("environment_variables", name)
-    )
+    return fact_of("environment_variables", name)
 
 
-def system_of(subject: Subject) -> Any:
-    """The operating system."""
-    return subject.environment.fact("host", "system")
+system_of = fact_of("host", "system")
 
 
 def device_kind(subject: Subject) -> Any:

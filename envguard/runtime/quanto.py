@@ -37,13 +37,16 @@ class Quanto(Adapter):
 
         return QuantoConfig(weights=scheme, modules_to_not_convert=list(exclude) or None)
 
-    def device_map(self) -> dict[str, str]:
-        """See Adapter. A saved model comes to the CPU first, and is named so.
+    def device_map(self) -> dict[str, str] | None:
+        """See Adapter. A saved model comes to the CPU first, and is named so; one that is quantized there needs no map.
 
         diffusers 0.42.1 leaves its scales on the meta device where it is told nothing, and looks for parameters that
-        quantized layers do not have where it is told a GPU (modeling_utils.py, _caching_allocator_warmup).
+        quantized layers do not have where it is told a GPU (modeling_utils.py, _caching_allocator_warmup). With any map
+        accelerate asks for the state dict, for which a CPU unpacks every int4 weight (big_modeling.py, dispatch_model).
         """
-        return {"": "cpu" if self.permit.request.operation == "load" else self.permit.device}
+        if self.permit.request.operation == "load":
+            return {"": "cpu"}
+        return None if self.permit.device == "cpu" else {"": self.permit.device}
 
     def loaded(self, model: torch.nn.Module) -> None:
         """See Adapter."""

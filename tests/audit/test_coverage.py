@@ -84,6 +84,49 @@ def test_a_row_for_other_requests_covers_nothing(when: dict[str, Any]) -> None:
     assert found(FLOOR, needs("torchao>=0.15.0", when=when)).status == "new"
 
 
+def test_a_row_for_some_environments_covers_only_with_the_others() -> None:
+    without = needs("torchao>=0.15.0", when={**HOST, "absent": ["optimum"]})
+    beside = needs("torchao>=0.15.0", when={**HOST, "release": {"optimum": ">=0.0.1"}})
+    assert found(FLOOR, without).status == "changed"
+    assert found(FLOOR, without, beside).status == "covered"
+    assert found(FLOOR, without, {**beside, "need": {"distribution": "torchao>=0.14.1"}}).status == "changed"
+
+
+def test_a_row_for_what_stands_on_the_way_covers() -> None:
+    row = needs("torchao>=0.15.0", when={**HOST, "release": {"kernels": ">=0.10.0"}})
+    guarded = replace(FLOOR, guards=(Test("version", "kernels", ">=", "0.10.0"),))
+    assert found(guarded, row).status == "covered"
+    assert found(FLOOR, row).status == "changed"
+    assert found(replace(FLOOR, guards=(Test("available", "kernels"),)), row).status == "changed"
+
+
+def test_a_row_for_installed_releases_leaves_the_other_releases() -> None:
+    row = needs("torchao>=0.15.0", when={**HOST, "release": {"torchao": ">=0.4.0"}})
+    assert found(FLOOR, row).status == "changed"
+    assert found(replace(FLOOR, guards=(Test("version", "torchao", ">=", "0.4.0"),)), row).status == "covered"
+    assert found(FLOOR, row, needs("torchao>=0.5.0", id="torchao/floor")).status == "covered"
+
+
+def test_a_row_for_a_capability_covers_gates_behind_a_test_of_it() -> None:
+    row = needs("torchao>=0.15.0", when={**HOST, "cuda_capability": "7.0"})
+    capable = Test("capability", "compute capability", ">=", "7")
+    assert found(FLOOR, row).status == "changed"
+    assert found(replace(FLOOR, guards=(capable,)), row).status == "covered"
+    assert found(replace(FLOOR, guards=(replace(capable, value="6"),)), row).status == "changed"
+
+
+def test_a_version_that_the_host_asks_for_before_needs_no_rule() -> None:
+    assert found(replace(FLOOR, guards=(Test("version", "torchao", ">=", "0.15.0"),))).status == "covered"
+    assert found(replace(FLOOR, guards=(Test("version", "torchao", ">=", "0.14.0"),))).status == "new"
+
+
+def test_a_configuration_that_is_read_back_is_that_of_a_load() -> None:
+    gate = replace(FLOOR, stage="config", where="TorchAoConfig.from_dict")
+    load_row = needs("torchao>=0.15.0", when={**HOST, "operation": ["load"]})
+    assert found(gate, load_row).status == "covered"
+    assert found(replace(gate, where="TorchAoConfig.post_init"), load_row).status == "new"
+
+
 def test_a_row_that_only_warns_does_not_cover_what_raises() -> None:
     assert found(FLOOR, needs("torchao>=0.15.0", severity="warning")).status == "new"
 
@@ -151,6 +194,14 @@ def test_an_acknowledgement_may_end_with_a_release() -> None:
     assert found(FLOOR, needs("torch"), known=known).status == "new"
 
 
+def test_an_acknowledgement_that_leans_on_a_rule_needs_a_row_of_it() -> None:
+    known = parse('[[acknowledged]]\nkind = "version"\nrule = "torchao/other"\nreason = "that rule says it"\n')
+    other = row("torchao/other", {"distribution": "torch"}, when={**HOST, "release": {"diffusers": ">=0.42.0"}})
+    assert found(FLOOR, other, known=known).status == "acknowledged"
+    assert found(FLOOR, other, known=known, version="0.41.0").status == "new"
+    assert found(FLOOR, needs("torch"), known=known).status == "new"
+
+
 def gone(*rows: dict[str, Any], gates: list[Gate], known: Known = NOTHING) -> list[str]:
     return [
         each.rules[0].id for each in cover("diffusers", "0.42.1", gates, book(*rows), known) if each.status == "gone"
@@ -200,5 +251,6 @@ def test_the_shipped_file_names_rules_that_exist() -> None:
     from envguard.audit import known
 
     shipped = known.load()
-    assert {each.rule for each in shipped.unread} <= set(load().ids())
+    leant_on = {each.rule for each in shipped.acknowledged} - {""}
+    assert {each.rule for each in shipped.unread} | leant_on <= set(load().ids())
     assert all(each.reason.strip() and each.patterns for each in shipped.acknowledged)

@@ -250,3 +250,79 @@ def test_what_was_collected_from_the_environment_is_no_argument(tmp_path: Path) 
         """
     (gate,) = [gate for gate in gates(tmp_path, code) if gate.effect == "raises"]
     assert (gate.kind, gate.subject) == ("mixed", "set(get_available_devices()).intersection(supported)")
+
+
+def test_an_assertion_is_a_gate(tmp_path: Path) -> None:
+    body = """
+        assert is_torchao_version(">", "0.9.0"), "construction from dict"
+        """
+    assert validating(tmp_path, body) == ["torchao else AssertionError", "torchao>0.9.0 else AssertionError"]
+
+
+def test_what_holds_around_a_test_of_an_argument_is_not_what_its_error_is_about(tmp_path: Path) -> None:
+    body = """
+        if is_torchao_version(">=", "0.10.0"):
+            if not isinstance(kwargs.get("quant_type"), str):
+                raise TypeError("a text")
+        """
+    (line,) = validating(tmp_path, body)
+    assert line.startswith("not ")  # an argument
+    assert line.endswith("else TypeError")
+
+
+def test_what_is_missing_around_a_test_of_an_argument_is(tmp_path: Path) -> None:
+    body = """
+        if not is_torchao_available():
+            if kwargs.get("strict"):
+                raise ImportError("torchao")
+        """
+    assert validating(tmp_path, body) == ['torchao else ImportError if kwargs.get("strict")']
+
+
+def test_a_method_that_gives_a_version_is_known_wherever_it_is_called(tmp_path: Path) -> None:
+    code = """
+        from packaging import version
+
+        class TorchAoHfQuantizer:
+            def param_needs_quantization(self, name):
+                if self.quantization_config._get_ao_version() >= version.parse("0.15.0"):
+                    from torchao.quantization import FqnToConfig
+        """
+    (gate,) = [gate for gate in gates(tmp_path, code) if gate.kind == "symbol"]
+    assert [guard.text() for guard in gate.guards] == ["torchao>=0.15.0"]
+
+
+def test_a_module_beside_a_quantizer_is_imported_where_the_quantizer_does(tmp_path: Path) -> None:
+    quantizer = """
+        if is_torchao_available():
+            from .utils import replaced
+        """
+    beside = "import torch\nNAME = torch.xpu.empty_cache\n\ndef replaced():\n    pass\n"
+    found = gates(tmp_path, quantizer, quantizers__torchao__utils=beside)
+    (gate,) = [gate for gate in found if gate.value == "torch.xpu.empty_cache"]
+    assert [guard.text() for guard in gate.guards] == ["torchao"]
+
+
+def test_a_host_checks_the_versions_of_what_it_finds_alone(tmp_path: Path) -> None:
+    check = """
+        from .dependency_versions_table import deps
+        pkgs_to_check_at_runtime = ["accelerate"]
+        """
+    table = 'deps = {"accelerate": "accelerate>=0.26.0"}\n'
+    found = gates(tmp_path, "", dependency_versions_check=check, dependency_versions_table=table)
+    (gate,) = [gate for gate in found if gate.where == "dependency_versions_check.py"]
+    assert [guard.text() for guard in gate.guards] == ["accelerate", "accelerate>=0.26.0"]
+
+
+def test_an_argument_that_names_a_backends_file_belongs_to_that_backend(tmp_path: Path) -> None:
+    loader = """
+        from ..utils import is_accelerate_available
+
+        class ModelMixin:
+            @classmethod
+            def from_pretrained(cls, path, gguf_file=None):
+                if gguf_file is not None and not is_accelerate_available():
+                    raise ValueError("accelerate is required when loading a GGUF file")
+        """
+    found = [gate for gate in gates(tmp_path, "", models__modeling_utils=loader) if gate.effect == "raises"]
+    assert {gate.backends for gate in found if gate.subject == "accelerate"} == {("gguf",)}

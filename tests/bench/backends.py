@@ -274,7 +274,8 @@ def bare_loader(spec: str, cls: Any, host: str, device: str, folder: str) -> Cal
         return single_file
 
     def load() -> Any:
-        arguments = {} if device == "cpu" else {"device_map": {"": place}}
+        # transformers' bitsandbytes goes to a GPU unless it is told; diffusers maps a CPU at the price of quanto's int4
+        arguments = {} if device == "cpu" and host == "diffusers" else {"device_map": {"": place}}
         config = bare_config(spec, host, device)
         return cls.from_pretrained(folder, quantization_config=config, torch_dtype=torch.bfloat16, **arguments)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import importlib.util
 import sys
@@ -14,6 +15,7 @@ _BITS = {"nf4": "load_in_4bit", "fp4": "load_in_4bit", "int8": "load_in_8bit"}
 # What users of the releases with named types write.
 _TORCHAO_NAMES = {"int8_dynamic": "int8_dynamic_activation_int8_weight"}
 _FRESH = ("quantizers", "utils", "integrations", "dependency_versions_check", "modeling_gguf_pytorch_utils")
+_FRESH += ("core_model_loading", "distributed")
 
 # The package's own __init__ and those of its models list thousands of files, to import them when they are asked for;
 # they have no gate.
@@ -37,6 +39,9 @@ def import_host() -> Any:
     utils = importlib.import_module("transformers.utils.import_utils")
     utils.requires_backends(package, ["torch"])  # as the placeholders do that stand for every model without torch
     importlib.import_module("transformers.quantizers.auto")
+    names = {**vars(utils), "torch": importlib.import_module("torch")}
+    for statement in MODEL_IMPORTS:
+        exec(statement, names)
     return importlib.import_module("transformers.utils.quantization_config")
 
 
@@ -109,6 +114,8 @@ def _load(config: Any, request: dict[str, Any], stage: list[str]) -> None:
         config = auto.AutoHfQuantizer.merge_quantization_configs(config, None)
     quantizer = auto.AutoHfQuantizer.from_config(config, pre_quantized=pre_quantized)
     quantizer.validate_environment(device_map=None, weights_only=True)
+    for test in LOADER_TESTS:
+        exec(test, dict(vars(importlib.import_module("transformers.utils.import_utils"))))
     stage[0] = "quantize"
     if request["backend"] == "torchao" and not pre_quantized:
         quantizer.quantization_config.get_apply_tensor_subclass()
@@ -140,13 +147,49 @@ def _file(stage: list[str]) -> None:
 
 _NEEDS_ACCELERATE = "gguf_file is not None and (not is_accelerate"
 GGUF_TESTS: list[Any] = []
+LOADER_TESTS: list[Any] = []
+MODEL_IMPORTS: list[Any] = []
+_UTILS, _MODELS = "transformers/utils/import_utils.py", "transformers/modeling_utils.py"
+_GENERATING = "transformers/generation/continuous_batching/distributed.py"
 
 
 def prepare(read: Any) -> None:
-    """Take the statement that tests for accelerate out of `from_pretrained`, which is too long to be called."""
-    nodes = [node for node in ast.walk(ast.parse(read("transformers/modeling_utils.py"))) if isinstance(node, ast.If)]
-    tests = [node for node in nodes if ast.unparse(node.test).startswith(_NEEDS_ACCELERATE)]
-    GGUF_TESTS.extend(compile(ast.Module([node], []), "transformers/modeling_utils.py", "exec") for node in tests)
+    """Take statements out of the module of all models, which is too long to be imported and called.
+
+    Those of `from_pretrained` that test for accelerate: for a GGUF file, and for quantized weights in the releases that
+    set `low_cpu_mem_usage` for them. Those at the top that read names of torch and of backends.
+    """
+    tree, utils = ast.parse(read(_MODELS)), ast.parse(read(_UTILS))
+    tests = [node for node in ast.walk(tree) if isinstance(node, ast.If)]
+    GGUF_TESTS.extend(_compiled(node) for node in tests if ast.unparse(node.test).startswith(_NEEDS_ACCELERATE))
+    text = ast.unparse(tree)
+    if "now default to True since model is quantized" in text:
+        accelerate = [node for node in tests if ast.unparse(node.test) == "not is_accelerate_available()"]
+        asked = [ast.If(node.test, node.body, []) for node in accelerate if "low_cpu_mem_usage" in ast.unparse(node)]
+        LOADER_TESTS.extend(map(_compiled, asked))
+    known = {"torch", *(node.name for node in utils.body if isinstance(node, ast.FunctionDef))}
+    for node in tree.body:
+        if not isinstance(node, ast.If | ast.Assign) or not _reads(node) <= known | _binds(node):
+            continue
+        if not any(isinstance(each, ast.ImportFrom) and each.level for each in ast.walk(node)):
+            known |= _binds(node)
+            MODEL_IMPORTS.append(_compiled(node))
+    with contextlib.suppress(KeyError):  # some releases have it; all models that generate text import it
+        imports = [node for node in ast.parse(read(_GENERATING)).body if isinstance(node, ast.ImportFrom)]
+        found = [node for node in imports if (node.module or "").startswith("torch.")]
+        MODEL_IMPORTS.extend(_compiled(node, _GENERATING) for node in found)
+
+
+def _compiled(node: ast.stmt, file: str = _MODELS) -> Any:
+    return compile(ast.fix_missing_locations(ast.Module([node], [])), file, "exec")
+
+
+def _reads(node: ast.AST) -> set[str]:
+    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load)}
+
+
+def _binds(node: ast.AST) -> set[str]:
+    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
 
 
 # Functions whose `raise` statements are gates of a request, and words of those that no environment decides.

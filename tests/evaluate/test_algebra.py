@@ -13,8 +13,8 @@ from support import HEADER, book, evaluate, gpu, hide, hideable, machine, row, s
 
 from envguard.errors import UnknownBackend
 from envguard.evaluate import Evaluator
+from envguard.looks import Memories
 from envguard.model import VERDICTS, BackendReport, Environment, Outcome, Report, Request, worst
-from envguard.rows import Memory
 from envguard.snapshots import from_data
 
 MET: dict[str, Any] = {"device": ["auto"]}
@@ -265,23 +265,16 @@ def test_an_evaluator_remembers_nothing_wrong_between_environments() -> None:
 
 
 def test_what_comes_back_is_remembered_and_what_does_not_is_forgotten() -> None:
-    memory = Memory()
-    memory.keep("often", "kept")
-    assert memory.again("often") == "kept"
-    for number in range(10_000):
-        memory.keep(number, "once")
-    assert memory.known == {"often": "kept"}
-    assert memory.again(0) is None
-    assert memory.again(9_999) == "once"
-    assert len(memory._new) < 1_000
-
-
-def test_a_memory_of_what_comes_back_is_bounded_too() -> None:
-    memory = Memory()
-    for number in range(20_000):
-        memory.keep(number, "twice")
-        memory.again(number)
-    assert len(memory.known) < 5_000
+    memories = Memories()
+    often, once = memories.new(), memories.new()
+    often.keep("often", "kept")
+    for number in range(100_000):
+        once.keep(number, "once")
+        if number % 1_000 == 0:
+            assert often.get("often") == "kept"
+    assert once.get(0) is None
+    assert once.get(99_999) == "once"
+    assert len(once.known) < 10_000
 
 
 REMEMBERED = book(

@@ -150,3 +150,65 @@ def test_a_pipeline_is_loaded_quantized_saved_and_loaded_by_what_it_says_itself(
     assert torch.equal(run_unet(again), run_unet(quantized))
     with pytest.raises(envguard.BadInput, match=r"no component of .* is quantized"):
         envguard.load(type(full), str(tmp_path / "full"), device=DEVICE)
+
+
+def tiny_flux() -> Any:
+    """A whole Flux pipeline but for its tokenizers: both libraries have a part in it."""
+    from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+
+    torch.manual_seed(0)
+    return FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=AutoencoderKL(latent_channels=4, block_out_channels=(4,), norm_num_groups=1),
+        text_encoder=CLIPTextModel(
+            CLIPTextConfig(vocab_size=64, hidden_size=32, intermediate_size=32, num_hidden_layers=1)
+        ),
+        tokenizer=None,
+        text_encoder_2=T5EncoderModel(T5Config(vocab_size=64, d_model=64, d_kv=16, d_ff=128, num_layers=1)),
+        tokenizer_2=None,
+        transformer=FluxTransformer2DModel(
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=4,
+            joint_attention_dim=64,
+            pooled_projection_dim=32,
+            in_channels=16,
+            axes_dims_rope=(4, 4, 8),
+        ),
+    ).to(torch.bfloat16)
+
+
+def flux_image(pipeline: Any) -> torch.Tensor:
+    """Two steps from fixed embeddings, as latents."""
+    generator = torch.Generator().manual_seed(1)
+    encoded = pipeline.text_encoder_2(torch.arange(8)[None])[0].to(torch.bfloat16)
+    output: torch.Tensor = pipeline(
+        prompt_embeds=encoded,
+        pooled_prompt_embeds=torch.randn(1, 32, generator=generator).to(torch.bfloat16),
+        height=16,
+        width=16,
+        num_inference_steps=2,
+        generator=generator,
+        output_type="latent",
+    ).images
+    return output
+
+
+@pytest.mark.envguard("torchao:int8_weight_only", host="diffusers", device=DEVICE)
+@pytest.mark.envguard("quanto:int8", host="transformers", device=DEVICE)
+def test_a_pipeline_of_both_libraries_runs_with_a_backend_for_each_component(tmp_path: Path) -> None:
+    full = tiny_flux()
+    full.save_pretrained(tmp_path)
+    config = envguard.pipeline_config(
+        {"transformer": "torchao:int8_weight_only", "text_encoder_2": "quanto:int8"}, str(tmp_path), device=DEVICE
+    )
+    quantized = type(full).from_pretrained(
+        tmp_path, quantization_config=config, torch_dtype=torch.bfloat16, tokenizer=None, tokenizer_2=None
+    )
+    weights = {type(each.weight).__name__ for each in quantized.transformer.modules() if hasattr(each, "in_features")}
+    assert weights == {"Int8Tensor"}
+    assert "QLinear" in {type(each).__name__ for each in quantized.text_encoder_2.modules()}
+    assert "QLinear" not in {type(each).__name__ for each in quantized.text_encoder.modules()}
+    assert models.error(flux_image(quantized).float(), flux_image(full).float()) < 0.1

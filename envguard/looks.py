@@ -1,0 +1,329 @@
+"""Many environments looked at with one set of steps: facts are read once, and equal facts judged once.
+
+What is remembered are answers to a few facts each, never whole environments. One environment needs none of this.
+"""
+
+from __future__ import annotations
+
+from _operator import itemgetter  # the C function alone
+
+from envguard.judge.subject import facts_of, names_of, version_of
+from envguard.model import NOT_OBSERVED
+from envguard.rule import (
+    ArchitectureNeed,
+    DistributionNeed,
+    DriverForCudaNeed,
+    NativeNeed,
+    OwnerNeed,
+    RequiredInTurnNeed,
+    RequirementsNeed,
+    TorchBuildNeed,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any, TypeAlias, TypeVar
+
+    from envguard.judge.subject import Reader, Subject
+    from envguard.rows import Found, Row, Step
+
+    T = TypeVar("T")
+    # The places of a group's facts, what is remembered of them, and the look at facts that are not.
+    Look: TypeAlias = tuple[Callable[[Sequence[Any]], tuple[Any, ...]], dict[Any, Any], Callable[..., Any]]
+
+_MOST_KEPT, _MOST_ANSWERS, _MOST_PARTS = 4_000, 1_000, 500
+
+
+class Memory:
+    """Answers by the facts that gave them.
+
+    `known` holds those of the present generation and `_before` those of the last one; what is asked for again moves
+    on, what is not is forgotten.
+    """
+
+    __slots__ = ("_all", "_before", "known")
+
+    def __init__(self, memories: Memories) -> None:
+        self.known: dict[Any, Any] = {}
+        self._before: dict[Any, Any] = {}
+        self._all = memories
+
+    def again(self, facts: Any) -> Any:
+        """The answer that `known` lacks; None where there is none."""
+        answer = self._before.pop(facts, None)
+        if answer is not None:
+            self.keep(facts, answer)
+        return answer
+
+    def get(self, facts: Any) -> Any:
+        """The answer to some facts; None where there is none."""
+        return self.known.get(facts) or self.again(facts)
+
+    def keep(self, facts: Any, answer: T) -> T:
+        """Remember an answer that is true."""
+        self._all.count()
+        self.known[facts] = answer
+        return answer
+
+    def age(self) -> None:
+        """Begin a generation; `known` stays the same object."""
+        self._before = dict(self.known)
+        self.known.clear()
+
+
+class Memories:
+    """Memories that begin a generation together, so that memory is flat over any number of environments."""
+
+    __slots__ = ("_each", "_kept")
+
+    def __init__(self) -> None:
+        self._each: list[Memory] = []
+        self._kept = 0
+
+    def new(self) -> Memory:
+        """A memory like any other."""
+        made = Memory(self)
+        self._each.append(made)
+        return made
+
+    def count(self) -> None:
+        """Note that an answer is about to be kept."""
+        self._kept += 1
+        if self._kept > _MOST_KEPT:
+            self._kept = 1
+            for memory in self._each:
+                memory.age()
+
+
+class Group:
+    """Steps that read the same facts: what they say together is found by one look into a dictionary.
+
+    Of a fact that only decides which rows apply, what counts is how it answers their conditions.
+    """
+
+    __slots__ = ("_alone", "conditions", "memory", "needs", "places", "rows", "steps")
+
+    def __init__(self, members: list[tuple[int, Step]], memories: Memories) -> None:
+        self.places = tuple([place for place, _ in members])
+        self.steps = tuple([step for _, step in members])
+        self.rows = tuple([row for step in self.steps for row in step.rows])
+        self.memory = memories.new()
+        self.needs = tuple(dict.fromkeys([read for step in self.steps for read in step.needs]))
+        self.conditions: dict[Reader, dict[tuple[Any, Any], None]] = {}
+        for read, test, wanted in [condition for step in self.steps for condition in step.conditions]:
+            if read not in self.needs:
+                self.conditions.setdefault(read, {})[test, wanted] = None
+        self._alone = self.rows[0] if len(members) == 1 and _is_of_one_machine(self.steps[0]) else None
+
+    def look(self, facts: tuple[Any, ...], subject: Subject) -> tuple[Found | None, ...]:
+        """What each step says where the facts are not known."""
+        if self._alone is not None:
+            return (self._alone.judge(facts),)
+        found: tuple[Found | None, ...] | None = self.memory.again(facts)
+        if found is None:
+            found = self.memory.keep(facts, tuple([step.look(subject) for step in self.steps]))
+        return found
+
+
+def _is_of_one_machine(step: Step) -> bool:
+    """Whether nobody else has the same facts: they hold a path."""
+    return step.alone and isinstance(step.rows[0].rule.need, OwnerNeed)
+
+
+def grouped(steps: Sequence[Step]) -> list[list[tuple[int, Step]]]:
+    """Steps and their places by the facts that decide them; those of fewer facts go with others that read these too."""
+    by_facts: dict[frozenset[Reader], list[tuple[int, Step]]] = {}
+    groups = []
+    for place, step in enumerate(steps):
+        if _is_of_one_machine(step):
+            groups.append([(place, step)])
+        else:
+            reads = frozenset([*step.needs, *[read for read, _, _ in step.conditions]])
+            by_facts.setdefault(reads, []).append((place, step))
+    by_size = sorted(by_facts, key=len)
+    for number, reads in enumerate(by_size):
+        needs = {read for _, step in by_facts[reads] for read in step.needs}
+        for more in by_size[number + 1 :]:
+            if reads < more and needs <= {read for _, step in by_facts[more] for read in step.needs}:
+                by_facts[more] += by_facts.pop(reads)
+                break
+    return [*groups, *by_facts.values()]
+
+
+class _Answers(dict["Any", "tuple[Any, ...]"]):
+    """A fact -> how it answers the conditions of each of some groups."""
+
+    def __init__(self, asked: Sequence[Iterable[tuple[Any, Any]]]) -> None:
+        self._asked = asked
+
+    def __missing__(self, fact: Any) -> tuple[Any, ...]:
+        # a version that is not observed and one that is no version answer alike, and are told apart in words
+        seen = isinstance(fact, str)
+        made = tuple([(seen, *[test(fact, wanted) for test, wanted in tests]) for tests in self._asked])
+        if len(self) >= _MOST_ANSWERS:
+            self.clear()
+        self[fact] = made
+        return made
+
+
+class _Facts:
+    """Readers of facts, those of one kind read together where nothing is unreadable."""
+
+    __slots__ = ("_others", "_sections", "_versions", "readers")
+
+    def __init__(self, readers: Iterable[Reader]) -> None:
+        asked = list(dict.fromkeys(readers))
+        self._versions = [(names_of[read], read) for read in asked if read in names_of]
+        sections: dict[str, list[tuple[str, Reader]]] = {}
+        for read in asked:
+            if read in facts_of:
+                section, name = facts_of[read]
+                sections.setdefault(section, []).append((name, read))
+        self._sections = tuple(sections.items())
+        self._others = [read for read in asked if read not in names_of and read not in facts_of]
+        plain = [read for those in sections.values() for _, read in those]
+        self.readers = [*[read for _, read in self._versions], *plain, *self._others]
+
+    def read(self, subject: Subject) -> list[Any]:
+        """The facts, in the order of `readers`."""
+        data = subject.environment.data
+        listed = data.get("distributions")
+        if data.get("unreadable") or not listed or not data.get("distributions_complete"):
+            return [read(subject) for read in self.readers]
+        entry_of = listed.get
+        values = [
+            (entry["version"] or read(subject)) if (entry := entry_of(name)) else None for name, read in self._versions
+        ]
+        for section, those in self._sections:
+            if found := data.get(section):
+                fact_of = found.get
+                values += [fact_of(name, NOT_OBSERVED) for name, _ in those]
+            else:
+                values += [read(subject) for _, read in those]
+        values += [read(subject) for read in self._others]
+        return values
+
+
+class Looks:
+    """Looks at environments with some steps; each fact is read once."""
+
+    __slots__ = ("_answers", "_facts", "_groups", "_in_order", "_looks", "_parts", "_place_of")
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        memories = Memories()
+        for row in [row for step in steps for row in step.rows]:
+            row.memory = memories.new()
+        self._groups = [Group(members, memories) for members in grouped(steps)]
+        asking: dict[Reader, list[Group]] = {}
+        for group in self._groups:
+            for read in group.conditions:
+                asking.setdefault(read, []).append(group)
+        self._facts = _Facts([*[read for group in self._groups for read in group.needs], *asking])
+        values: list[Any] = [*self._facts.readers] or [None]
+        self._answers: list[tuple[int, int, _Answers]] = []
+        for read, those in asking.items():
+            answers = _Answers([group.conditions[read] for group in those])
+            self._answers.append((self._facts.readers.index(read), len(values), answers))
+            values += [(read, group) for group in those]
+        self._place_of = {value: place for place, value in enumerate(values)}
+        self._looks = [self._look_of(group) for group in self._groups]
+        self._in_order = _in_order([place for group in self._groups for place in group.places])
+        self._parts: dict[frozenset[str], Part] = {}
+
+    def look(self, subject: Subject) -> tuple[Sequence[Found | None], list[Any]]:
+        """What each step says, in their order, and the facts read."""
+        values = self._facts.read(subject) or [None]
+        for place, _, answers in self._answers:
+            values += answers[values[place]]
+        return self._in_order(_said(self._looks, values, subject)), values
+
+    def part(self, changed: frozenset[str]) -> Part:
+        """The groups with an error that can be met or unmet by the change of some distributions."""
+        known = self._parts.get(changed)
+        if known is None:
+            if len(self._parts) >= _MOST_PARTS:
+                self._parts.clear()
+            known = self._parts[changed] = self._part(changed)
+        return known
+
+    def _part(self, changed: frozenset[str]) -> Part:
+        touched = [group for group in self._groups if any(_can_change(row, changed) for row in group.rows)]
+        touched = [group for group in touched if any(row.rule.severity == "error" for row in group.rows)]
+        rows = [row for group in touched for row in group.rows]
+        reads = [row.readers[0] for row in rows if _needs_one_of(row, changed)]
+        reads += [version_of(name) for name in changed]
+        places = {self._place_of[read]: read for read in reads if read in self._place_of}
+        answers = [each for each in self._answers if each[0] in places]
+        back = [place for group in touched for place in group.places]
+        return Part(list(places.items()), answers, [self._look_of(group) for group in touched], back)
+
+    def _look_of(self, group: Group) -> Look:
+        place_of = self._place_of
+        own = [place_of[read] for read in group.needs] + [place_of[read, group] for read in group.conditions] or [0]
+        # twice where there is one: `itemgetter` gives a tuple only for several
+        return itemgetter(*(own if len(own) > 1 else own * 2)), group.memory.known, group.look
+
+
+def _can_change(row: Row, changed: frozenset[str]) -> bool:
+    """Whether the change of some distributions can change what a row says."""
+    when = row.rule.when
+    decides = (*[name for name, _ in when.release], *when.absent)
+    return row.host in changed or not changed.isdisjoint(decides) or _needs_one_of(row, changed)
+
+
+def _needs_one_of(row: Row, changed: frozenset[str]) -> bool:
+    need = row.rule.need
+    if isinstance(need, RequirementsNeed | RequiredInTurnNeed):  # may declare any of them
+        return True
+    if isinstance(need, DistributionNeed):
+        return need.wanted.name in changed
+    if isinstance(need, OwnerNeed):
+        return need.distribution in changed
+    if isinstance(need, NativeNeed):
+        return need.distribution in changed or "torch" in changed
+    return "torch" in changed and isinstance(need, TorchBuildNeed | DriverForCudaNeed | ArchitectureNeed)
+
+
+class Part:
+    """A second look at an environment of which only some distributions have changed."""
+
+    __slots__ = ("_answers", "_looks", "_places", "_reads")
+
+    def __init__(
+        self,
+        reads: list[tuple[int, Reader]],
+        answers: list[tuple[int, int, _Answers]],
+        looks: list[Look],
+        places: list[int],
+    ) -> None:
+        self._reads = reads
+        self._answers = answers
+        self._looks = looks
+        self._places = places
+
+    def look(self, looked: Sequence[Found | None], values: list[Any], subject: Subject) -> list[Found | None]:
+        """What the steps say, by what they said before and the facts that were read then."""
+        values = values.copy()
+        for place, read in self._reads:
+            values[place] = read(subject)
+        for place, first, answers in self._answers:
+            made = answers[values[place]]
+            values[first : first + len(made)] = made
+        again = list(looked)
+        for place, found in zip(self._places, _said(self._looks, values, subject)):
+            again[place] = found
+        return again
+
+
+def _said(looks: list[Look], values: list[Any], subject: Subject) -> list[Found | None]:
+    said: list[Found | None] = []
+    for pick, known, look in looks:
+        facts = pick(values)
+        said += known.get(facts) or look(facts, subject)
+    return said
+
+
+def _in_order(places: list[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """A function that puts what is in the order of some places into their own order."""
+    return itemgetter(*sorted(range(len(places)), key=places.__getitem__)) if len(places) > 1 else tuple
