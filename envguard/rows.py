@@ -99,8 +99,8 @@ class Row:
     def __init__(self, rule: Rule, request: Request, book: RuleBook) -> None:
         self.rule = rule
         builds = (*book.local_builds, *book.torch_builds) if isinstance(rule.need, ArchitectureNeed) else ()
-        released = book.native(rule.need.distribution) if isinstance(rule.need, NativeNeed) else None
-        read, self._judge = examine(rule.need, request, builds, released)
+        wheels = book.native(rule.need.distribution) if isinstance(rule.need, NativeNeed) else None
+        read, self._judge = examine(rule.need, request, builds, wheels)
         self.after = rule.after
         self.for_all_schemes = rule.when.scheme is None and rule.when.not_scheme is None
         self.host = request.host if rule.origin == "host" else None

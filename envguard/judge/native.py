@@ -55,7 +55,6 @@ class Facts(Frozen):
     asked: str
     device: Any
     devices: Any
-    capability: tuple[int, int] | None
     cuda_override: str | None
     rocm_override: str | None
     found: Any
@@ -74,15 +73,24 @@ def facts_of(subject: Subject, distribution: str) -> Facts | None:
 
 
 def _facts(subject: Subject, distribution: str) -> Any:
-    environment, fact = subject.environment, subject.environment.fact
+    environment, data = subject.environment, subject.environment.data
     version = environment.version(distribution)
     if version is None:
         return None
+
+    def fact(section: str, key: str) -> Any:
+        # most snapshots lack most of these sections, and an exception for each would double the time
+        return environment.fact(section, key) if section in data or "unreadable" in data else NOT_OBSERVED
+
     listed = fact("native_libraries", distribution)
     entry = environment.distribution(distribution)
     found = environment.section("system_libraries")
     kernels = fact("compiled_kernels", distribution)
-    cuda, rocm = (fact("environment_variables", name) for name in ("BNB_CUDA_VERSION", "BNB_ROCM_VERSION"))
+    variables = data.get("environment_variables") or {}
+    host = data.get("host") or {}
+    libc, libstdcxx, cxxabi = (
+        host[name] if name in host else fact("host", name) for name in ("libc", "libstdcxx", "cxxabi")
+    )
     return Facts(
         version,
         # an editable checkout is no wheel, and conda's packages carry other libraries
@@ -90,16 +98,15 @@ def _facts(subject: Subject, distribution: str) -> Any:
         tuple(map(_library, listed)) if isinstance(listed, list) else listed,
         fact("host", "system"),
         fact("host", "machine"),
-        fact("host", "libc"),
-        fact("host", "libstdcxx"),
-        fact("host", "cxxabi"),
+        libc,
+        libstdcxx,
+        cxxabi,
         subject.build,
         subject.request.device_kind,
         subject.device,
         subject.devices,
-        _highest(environment),
-        cuda if isinstance(cuda, str) else None,
-        rocm if isinstance(rocm, str) else None,
+        variables.get("BNB_CUDA_VERSION"),
+        variables.get("BNB_ROCM_VERSION"),
         tuple([(name, path is not None) for name, path in found.items()]) if isinstance(found, dict) else found,
         kernels.get("loaded") if isinstance(kernels, dict) else None,
     )
@@ -116,17 +123,6 @@ def _library(entry: Mapping[str, Any]) -> Library:
         entry.get("cxxabi"),
         None if archs is None else tuple(archs),
     )
-
-
-def _highest(environment: Environment) -> tuple[int, int] | None:
-    """The highest compute capability of the visible NVIDIA devices: bitsandbytes goes by that one."""
-    from envguard.cuda import parse_capability
-
-    listed = environment.section("accelerators")
-    if not isinstance(listed, list):
-        return None
-    seen = [parse_capability(each.get("compute_capability")) for each in listed if each["kind"] == "cuda"]
-    return max([each for each in seen if each], default=None)
 
 
 class Selection(Frozen):
@@ -182,7 +178,16 @@ def _select(facts: Facts, wheels: Wheels | None) -> Selection | Unreadable | Non
 def _build(facts: Facts, kind: str) -> Build:
     _, cuda, hip, xpu = facts.build
     version = {"cuda": cuda, "rocm": hip, "xpu": xpu}[kind]
-    return Build(kind, version, facts.capability, facts.cuda_override, facts.rocm_override)
+    return Build(kind, version, _highest(facts.devices), facts.cuda_override, facts.rocm_override)
+
+
+def _highest(devices: Any) -> tuple[int, int] | None:
+    """The highest compute capability of the visible NVIDIA devices: bitsandbytes goes by that one."""
+    from envguard.cuda import parse_capability
+
+    seen = () if isinstance(devices, Unreadable) else devices
+    found = [parse_capability(device.capability) for device in seen if device.kind == "cuda"]
+    return max([each for each in found if each], default=None)
 
 
 def suffix_of(system: Any, files: Iterable[str]) -> str:
