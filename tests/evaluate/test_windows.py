@@ -24,7 +24,7 @@ RELEASES = {
     "torch": ["2.8.0", "2.9.0", "2.9.1", "2.10.0", "2.11.0"],
 }
 FIX = {"window": ["torchao", "torch"]}
-IMPORTS = row("torchao/torch", {"window": {**PAIR, "effects": ["import-fails", "aborts"]}}, fix=FIX, origin="windows")
+IMPORTS = row("torchao/torch", {"window": {**PAIR, "effects": ["import-fails", "aborts"]}}, fix=FIX, origin="table")
 KERNELS = row(
     "torchao/kernels",
     {"window": {**PAIR, "effects": ["kernels-skipped"]}},
