@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, NoReturn
 
-FORMATS = ("text", "json", "jsonl")
+FORMATS = ("text", "json", "jsonl", "github", "junit", "sarif", "markdown")
 
 
 class CheckArguments(Frozen):
@@ -30,6 +30,7 @@ class CheckArguments(Frozen):
     python: str | None = None
     snapshot: tuple[str, ...] = ()
     format: str = "text"
+    output: str | None = None
     ignore: tuple[str, ...] = ()
     strict: bool = False
     allow_undecided: bool = False
@@ -44,6 +45,8 @@ _VALUES = {
     "--python": "python",
     "--snapshot": "snapshot",
     "--format": "format",
+    "--output": "output",
+    "-o": "output",
     "--ignore": "ignore",
 }
 _FLAGS = {"--strict": "strict", "--allow-undecided": "allow_undecided"}
@@ -158,6 +161,7 @@ def _add_check(check: argparse.ArgumentParser) -> None:
         help="a recorded environment, - for standard input; repeats",
     )
     check.add_argument("--format", choices=FORMATS, default="text", help="(default: text)")
+    check.add_argument("-o", "--output", metavar="FILE", help="write to FILE instead of standard output (-)")
     check.add_argument(
         "--ignore", metavar="RULE-ID", action="append", default=[], help="a rule that does not decide; repeats"
     )

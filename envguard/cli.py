@@ -11,16 +11,18 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
-    from typing import NoReturn
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import NoReturn, TextIO
 
     from envguard.arguments import CheckArguments
     from envguard.errors import BadInput
     from envguard.model import Environment, Report
+    from envguard.output.findings import Anchor, Finding, Judged
     from envguard.rulebook import RuleBook
     from envguard.subjects import Subject
 
 FINE, BLOCKED, BAD_INPUT, UNDECIDED, FAULT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 70, 130, 141
+STREAMED = ("text", "json", "jsonl")  # the formats in which each subject stands by itself
 _SEVEREST = (FAULT, BAD_INPUT, BLOCKED, UNDECIDED, FINE)
 
 
@@ -174,14 +176,23 @@ def _check(arguments: CheckArguments) -> int:
     if unknown:
         question = near(unknown[0], book.ids())
         raise _bad(f"--ignore: no rule has the id {unknown[0]!r}{question} (envguard rules lists them)")
+    if arguments.output in (None, "-"):
+        return _judge(arguments, book, sys.stdout)
+    from envguard.placing import Placed
+
+    with Placed(arguments.output) as out:
+        return _judge(arguments, book, out)
+
+
+def _judge(arguments: CheckArguments, book: RuleBook, out: TextIO) -> int:
     if arguments.model is not None:
-        return _check_model(arguments, book)
+        return _check_model(arguments, book, out)
     if not arguments.snapshot:
-        return _emit(_live(arguments, book), arguments)
-    return _check_snapshots(arguments, book)
+        return _emit(_live(arguments, book), arguments, book, out)
+    return _check_snapshots(arguments, book, out)
 
 
-def _check_model(arguments: CheckArguments, book: RuleBook) -> int:
+def _check_model(arguments: CheckArguments, book: RuleBook, out: TextIO) -> int:
     """Judge a model, here or in one recorded environment."""
     from envguard.models import check_model_in
     from envguard.probes.interpreter import ask, current
@@ -212,9 +223,13 @@ def _check_model(arguments: CheckArguments, book: RuleBook) -> int:
     if arguments.format == "text":
         from envguard.output.model_text import print_report
 
-        print_report(report, sys.stdout, os.environ)
+        print_report(report, out, os.environ)
+    elif arguments.format in STREAMED:
+        out.write(report.to_json() + "\n")
     else:
-        sys.stdout.write(report.to_json() + "\n")
+        from envguard.output.model_judged import as_judged
+
+        out.write(_whole([as_judged(report)], arguments, book, asked=report.decides))
     verdict = report.verdict if report.decides else report.report.verdict  # a survey decides with --strict alone
     return _status(verdict, report.decides, arguments)
 
@@ -236,25 +251,87 @@ def _live(arguments: CheckArguments, book: RuleBook) -> Report:
     )
 
 
-def _check_snapshots(arguments: CheckArguments, book: RuleBook) -> int:
+def _check_snapshots(arguments: CheckArguments, book: RuleBook, out: TextIO) -> int:
     """Judge recorded environments, one at a time: a stream of any length takes no more memory than its longest line."""
     from envguard.subjects import subjects
 
     found = subjects(arguments.snapshot)
+    if arguments.format not in STREAMED:
+        return _check_together(found, arguments, book, out)
     status = None
     between = ""
     for subject in _single(found) if arguments.format == "json" else found:
         if subject.environment is None:
-            new = _refuse(subject.name, subject.line, subject.error or "", arguments)
+            new = _refuse(subject.name, subject.line, subject.error or "", arguments, out)
         else:
             report = _recorded(subject.environment, subject.name, arguments, book)
-            sys.stdout.write(between)
-            new = _emit(report, arguments)
+            out.write(between)
+            new = _emit(report, arguments, book, out)
             between = "\n" if arguments.format == "text" else ""
         status = new if status is None else severest(status, new)
     if status is None:
-        raise _bad(f"{', '.join(arguments.snapshot)}: no snapshot in it")
+        raise _nothing(arguments)
     return status
+
+
+def _nothing(arguments: CheckArguments) -> BadInput:
+    return _bad(f"{', '.join(arguments.snapshot)}: no snapshot in it")
+
+
+def _check_together(found: Iterable[Subject], arguments: CheckArguments, book: RuleBook, out: TextIO) -> int:
+    """Judge recorded environments for a format that is one document, or that sums all of them up first."""
+    from envguard.output.findings import Judged
+
+    judged: list[Judged] = []
+    statuses: list[int] = []
+    for subject in found:
+        if subject.environment is None:
+            error = subject.error or ""
+            statuses.append(_refuse(subject.name, subject.line, error, arguments, out))
+            judged.append(Judged(subject.name, None, error, subject.line))
+        else:
+            report = _recorded(subject.environment, subject.name, arguments, book)
+            statuses.append(exit_status(report, arguments))
+            judged.append(Judged(subject.name, report, line=subject.line))
+    if not judged:
+        raise _nothing(arguments)
+    out.write(_whole(judged, arguments, book, asked=bool(arguments.backend)))
+    return severest(*statuses)
+
+
+def _whole(judged: Sequence[Judged], arguments: CheckArguments, book: RuleBook, asked: bool) -> str:
+    """All subjects in one of the formats of other tools."""
+    from envguard.output.findings import Deciding
+
+    deciding = Deciding(asked, arguments.strict, arguments.allow_undecided)
+    match arguments.format:
+        case "github":
+            from envguard.output.github import render as github
+
+            text = github(judged, deciding, _anchor(book))
+        case "junit":
+            from envguard.output.junit import render as junit
+
+            text = junit(judged, deciding)
+        case "sarif":
+            from envguard.output.sarif import render as sarif
+
+            text = sarif(judged, deciding, _anchor(book), book.version)
+        case _:
+            from envguard.output.markdown import render as markdown
+
+            text = markdown(judged, deciding, book.version)
+    return text + "\n"
+
+
+def _anchor(book: RuleBook) -> Callable[[Finding], Anchor | None]:
+    """Where the files of the working folder name the packages of a finding, as the repository calls those files."""
+    from envguard.anchors import find_anchors
+    from envguard.output.findings import names_of
+
+    anchor = find_anchors(os.curdir, os.environ.get("GITHUB_WORKSPACE"))
+    distributions = {name: backend.distribution for name, backend in book.backends.items()}
+    return lambda finding: anchor(names_of(finding, distributions))
 
 
 def _single(found: Iterator[Subject]) -> list[Subject]:
@@ -281,26 +358,30 @@ def _recorded(environment: Environment, name: str, arguments: CheckArguments, bo
     )
 
 
-def _refuse(name: str, line: int | None, error: str, arguments: CheckArguments) -> int:
+def _refuse(name: str, line: int | None, error: str, arguments: CheckArguments, out: TextIO) -> int:
     """Say that a subject cannot be judged, in its place; the others are judged all the same."""
     if arguments.format == "jsonl":
         from envguard.output.json import error_record
 
-        sys.stdout.write(error_record(line or 1, error) + "\n")
+        out.write(error_record(line or 1, error) + "\n")
     _complain(f"{name}{f' line {line}' if line is not None else ''}: {error}")
     return BAD_INPUT
 
 
-def _emit(report: Report, arguments: CheckArguments) -> int:
-    """Print a report in the format asked for and return its exit status."""
+def _emit(report: Report, arguments: CheckArguments, book: RuleBook, out: TextIO) -> int:
+    """Write one report in the format asked for and return its exit status."""
     if arguments.format == "text":
         from envguard.output.text import print_report
 
-        print_report(report, sys.stdout, os.environ, survey=not arguments.backend)
-    else:
+        print_report(report, out, os.environ, survey=not arguments.backend)
+    elif arguments.format in STREAMED:
         from envguard.output.json import render, report_line
 
-        sys.stdout.write((render if arguments.format == "json" else report_line)(report) + "\n")
+        out.write((render if arguments.format == "json" else report_line)(report) + "\n")
+    else:
+        from envguard.output.findings import Judged
+
+        out.write(_whole([Judged(report.subject, report)], arguments, book, asked=bool(arguments.backend)))
     return exit_status(report, arguments)
 
 
@@ -329,14 +410,14 @@ def severest(*statuses: int) -> int:
 
 def _snapshot(parsed: argparse.Namespace) -> int:
     from envguard.guard import snapshot_of
+    from envguard.placing import write_whole
     from envguard.probes.interpreter import ask, current
-    from envguard.subjects import write_snapshot
 
     text = snapshot_of(current() if parsed.python is None else ask(parsed.python)).to_json()
     if parsed.output in (None, "-"):
         print(text)
     else:
-        write_snapshot(text, parsed.output)
+        write_whole(text, parsed.output)
     return FINE
 
 
