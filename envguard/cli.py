@@ -138,6 +138,12 @@ def _run(words: list[str]) -> int:
         return stop.code if isinstance(stop.code, int) else BAD_INPUT
     if parsed.version:
         return _version()
+    if parsed.print_completion is not None:
+        from envguard.completion import script
+        from envguard.shipped import load
+
+        print(script(definition, parsed.print_completion, load()))
+        return FINE
     match parsed.command:
         case "check":
             return _check(check_arguments(parsed))
@@ -160,22 +166,21 @@ def _version() -> int:
 
 
 def _check(arguments: CheckArguments) -> int:
-    from envguard.checks import near, resolve_spec, validate
+    from envguard.checks import resolve_spec, validate
+    from envguard.settings import known
     from envguard.shipped import load
 
     if arguments.snapshot and arguments.python is not None:
         raise _bad("--python and --snapshot name two different things to look at: give one of them")
     try:
-        validate(arguments.host, arguments.device, arguments.operation)
+        validate(arguments.host or "auto", arguments.device or "auto", arguments.operation)
     except ValueError as error:
         raise _bad(str(error)) from None
     book = load()
     for spec in arguments.backend:
         resolve_spec(book, spec)
-    unknown = [rule for rule in arguments.ignore if rule not in book.ids()]
-    if unknown:
-        question = near(unknown[0], book.ids())
-        raise _bad(f"--ignore: no rule has the id {unknown[0]!r}{question} (envguard rules lists them)")
+    known("--ignore", arguments.ignore, book)
+    arguments = _with_settings(arguments, book)
     if arguments.output in (None, "-"):
         return _judge(arguments, book, sys.stdout)
     from envguard.placing import Placed
@@ -190,6 +195,27 @@ def _judge(arguments: CheckArguments, book: RuleBook, out: TextIO) -> int:
     if not arguments.snapshot:
         return _emit(_live(arguments, book), arguments, book, out)
     return _check_snapshots(arguments, book, out)
+
+
+def _with_settings(arguments: CheckArguments, book: RuleBook) -> CheckArguments:
+    """What was asked, and where the command line does not say, what the project around the working folder says."""
+    from envguard.frozen import replace
+    from envguard.settings import find
+
+    try:
+        folder = os.getcwd()
+    except OSError:  # it was removed; then no project is around it
+        return arguments
+    project = find(folder, lambda: book)
+    if project is None:
+        return arguments
+    return replace(
+        arguments,
+        backend=arguments.backend or (project.backends if arguments.model is None else ()),
+        host=arguments.host or project.host,
+        device=arguments.device or project.device,
+        ignore=(*arguments.ignore, *project.ignore),
+    )
 
 
 def _check_model(arguments: CheckArguments, book: RuleBook, out: TextIO) -> int:
@@ -215,8 +241,8 @@ def _check_model(arguments: CheckArguments, book: RuleBook, out: TextIO) -> int:
         arguments.backend[0] if arguments.backend else None,
         environment,
         current if other is None else lambda: ask(other),
-        host=arguments.host,
-        device=arguments.device,
+        host=arguments.host or "auto",
+        device=arguments.device or "auto",
         ignore=arguments.ignore,
         subject=name,
     )
@@ -244,8 +270,8 @@ def _live(arguments: CheckArguments, book: RuleBook) -> Report:
         arguments.backend,
         None,
         current if other is None else lambda: ask(other),
-        host=arguments.host,
-        device=arguments.device,
+        host=arguments.host or "auto",
+        device=arguments.device or "auto",
         operation=arguments.operation,  # type: ignore[arg-type]
         ignore=arguments.ignore,
     )
@@ -350,8 +376,8 @@ def _recorded(environment: Environment, name: str, arguments: CheckArguments, bo
         arguments.backend,
         environment,
         None,
-        host=arguments.host,
-        device=arguments.device,
+        host=arguments.host or "auto",
+        device=arguments.device or "auto",
         operation=arguments.operation,  # type: ignore[arg-type]
         ignore=arguments.ignore,
         subject=name,

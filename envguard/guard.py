@@ -8,6 +8,7 @@ from envguard.errors import BadInput, RequirementsNotMet, UnknownScheme
 from envguard.frozen import replace
 from envguard.guarded import Guarded, guarded
 from envguard.permits import passes
+from envguard.rule import OwnerNeed
 from envguard.shipped import load as rules
 
 TYPE_CHECKING = False
@@ -61,8 +62,9 @@ def snapshot_of(interpreter: Interpreter) -> Environment:
     """Every fact about an interpreter's environment and the machine."""
     from envguard.probes.observe import full_snapshot
 
-    owners = tuple((backend.import_name, backend.distribution) for backend in rules().backends.values())
-    return full_snapshot(interpreter, owners)
+    needs = [rule.need for rule in rules().rows()]
+    owners = {need.import_name: need.distributions for need in needs if isinstance(need, OwnerNeed)}
+    return full_snapshot(interpreter, tuple(sorted(owners.items())))
 
 
 def available(
@@ -98,12 +100,19 @@ def require(
         return _passed[spec, host, device, operation, undecided]
     except KeyError:
         pass
-    checks = CallChecks(spec, host, device, operation, undecided)
+    made = _passed[spec, host, device, operation, undecided] = guarded_by(spec, host, device, operation, undecided)
+    return made
+
+
+def guarded_by(
+    spec: str, host: str, device: str, operation: Operation, undecided: str = "block", ignore: tuple[str, ...] = ()
+) -> Guarded:
+    """`require`, looked at anew, and with rules that do not decide. Raises what `require` does."""
+    checks = CallChecks(spec, host, device, operation, undecided, ignore)
     if not passes(checks.report, undecided):
         raise RequirementsNotMet(str(checks.report), checks.report)
-    checks.warn_if_degraded(checks.report, stacklevel=3)
-    made = _passed[spec, host, device, operation, undecided] = guarded(checks)
-    return made
+    checks.warn_if_degraded(checks.report, stacklevel=4)  # warn_if_degraded, guarded_by, require, its caller
+    return guarded(checks)
 
 
 _passed: dict[tuple[str, str, str, str, str], Guarded] = {}

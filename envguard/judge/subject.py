@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     from envguard.model import Environment, Kind, Request, Severity, Status
+    from envguard.rule import FixTemplate
 
     Reader: TypeAlias = Callable[["Subject"], Any]
     Judge: TypeAlias = Callable[[Any], "Finding | None"]
@@ -29,13 +30,14 @@ NAMES = {
 
 
 class Finding(Frozen):
-    """What the facts say about one need. `kind` and `severity` stand in for the rule's own where they are given."""
+    """What the facts say about one need. `kind`, `severity` and `fix` stand in for the rule's own where given."""
 
     status: Status
     needed: str
     found: str
     kind: Kind | None = None
     severity: Severity | None = None
+    fix: FixTemplate | None = None
 
 
 class SeenDevice(Frozen):
@@ -177,6 +179,11 @@ def version_of(name: str) -> Reader:
         return version
 
     return _readers.setdefault(("version", name), read)
+
+
+def reader_of(kind: str, name: str, read: Reader) -> Reader:
+    """The reader of a kind of fact about a name: the first one that was given, for all that ask for the same."""
+    return _readers.setdefault((kind, name), read)
 
 
 def variable_of(name: str) -> Reader:

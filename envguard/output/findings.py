@@ -64,7 +64,9 @@ class Deciding(Frozen):
         match outcome.status, outcome.severity:
             case "unmet", "error" if not outcome.ignored:
                 return "error"
-            case "unmet", "error" | "warning":
+            case "unmet", "error":  # which degrades
+                return "error" if self.strict else "warning"
+            case "unmet", "warning" if not outcome.ignored:
                 return "error" if self.strict else "warning"
             case "unmet", _:
                 return "note"

@@ -163,6 +163,7 @@ def case(status: str, severity: str = "error", **more: Any) -> Outcome:
         (case("skipped"), Deciding(), "skipped"),
         (case("unmet", "warning"), Deciding(), "skipped"),
         (case("unmet", "warning"), Deciding(strict=True), "failure"),
+        (case("unmet", "warning", ignored=True), Deciding(strict=True), "skipped"),
         (case("unmet", "info"), Deciding(strict=True), "skipped"),
         (case("unmet"), Deciding(asked=False), "skipped"),
         (case("unmet"), Deciding(asked=False, strict=True), "failure"),
