@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from project_files import ROOT, load_script
 
+from envguard.arguments import parser
 from envguard.settings import find
 from envguard.shipped import load
 
@@ -53,7 +55,7 @@ def test_every_block_says_by_a_known_mark_who_runs_it() -> None:
 
 
 def test_every_block_has_a_language_that_says_whether_it_runs() -> None:
-    assert {block.language for block in BLOCKS} <= {"sh", "python", "text", "toml", "json"}
+    assert {block.language for block in BLOCKS} <= {"sh", "python", "text", "toml", "json", "yaml"}
 
 
 @pytest.mark.parametrize("name", BY_CI)
@@ -80,7 +82,7 @@ def test_every_line_of_a_shell_block_runs(block: Any, tmp_path: Path) -> None:
         # a check may find this machine wanting; nothing else may fail
         allowed = (0, 1, 3) if line.startswith("envguard check ") else (0,)
         assert done.returncode in allowed, f"{line}: exit status {done.returncode}\n{done.stderr}"
-        assert done.stdout or "-o " in line, f"{line}: printed nothing"
+        assert done.stdout or "-o " in line or " > " in line, f"{line}: printed nothing"
         assert done.stderr == "", f"{line}: {done.stderr}"
 
 
@@ -121,3 +123,17 @@ def test_the_settings_that_the_readme_shows_hold(tmp_path: Path) -> None:
     settings = find(str(tmp_path), load)
     assert settings is not None
     assert all(settings), "every key is shown"
+
+
+def test_the_jobs_that_the_readme_shows_use_inputs_and_hooks_that_exist() -> None:
+    steps, config = [yaml.safe_load(block.text) for block in BLOCKS if block.language == "yaml"]
+    (used,) = [step for step in steps if "/.github/actions/envguard@" in step.get("uses", "")]
+    action = yaml.safe_load((ROOT / ".github" / "actions" / "envguard" / "action.yml").read_text(encoding="utf-8"))
+    assert set(used["with"]) <= set(action["inputs"])
+    table = TEXT.partition("| input |")[2].partition("\n\n")[0]
+    first_cells = "".join([line.split(" | ")[0] for line in table.splitlines()])
+    assert set(re.findall(r"`([a-z-]+)`", first_cells)) == set(action["inputs"])
+    hooks = {hook["id"] for hook in yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))}
+    (hook,) = config["repos"][0]["hooks"]
+    assert hook["id"] in hooks
+    assert parser().parse_args(["check", *hook["args"]]).backend == ["bnb:nf4"]
