@@ -29,6 +29,9 @@ class CheckArguments(Frozen):
     model: str | None = None
     python: str | None = None
     snapshot: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()
+    lock: str | None = None
+    target: tuple[str, ...] = ()
     format: str = "text"
     ignore: tuple[str, ...] = ()
     strict: bool = False
@@ -43,11 +46,14 @@ _VALUES = {
     "--model": "model",
     "--python": "python",
     "--snapshot": "snapshot",
+    "--requirements": "requirements",
+    "--lock": "lock",
+    "--target": "target",
     "--format": "format",
     "--ignore": "ignore",
 }
 _FLAGS = {"--strict": "strict", "--allow-undecided": "allow_undecided"}
-_REPEATED = ("backend", "snapshot", "ignore")
+_REPEATED = ("backend", "snapshot", "requirements", "target", "ignore")
 _CHOICES = {"host": HOSTS, "operation": OPERATIONS, "format": FORMATS}
 
 
@@ -156,6 +162,24 @@ def _add_check(check: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="a recorded environment, - for standard input; repeats",
+    )
+    where.add_argument(
+        "--lock", metavar="FILE", help="what gets installed: a uv.lock, a pylock.toml, or the output of pip freeze"
+    )
+    where.add_argument(
+        "--requirements",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="what pip is asked to install: a requirements.txt; repeats",
+    )
+    where.add_argument(
+        "--target",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="the machine that a file is judged for: python, system, machine, gpu, memory, driver, cuda, torch; and of a"
+        " lock, extra and group; repeats, or several by commas",
     )
     check.add_argument("--format", choices=FORMATS, default="text", help="(default: text)")
     check.add_argument(

@@ -174,11 +174,38 @@ def _check(arguments: CheckArguments) -> int:
     if unknown:
         question = near(unknown[0], book.ids())
         raise _bad(f"--ignore: no rule has the id {unknown[0]!r}{question} (envguard rules lists them)")
+    if arguments.lock is not None or arguments.requirements or arguments.target:
+        return _check_file(arguments, book)
     if arguments.model is not None:
         return _check_model(arguments, book)
     if not arguments.snapshot:
         return _emit(_live(arguments, book), arguments)
     return _check_snapshots(arguments, book)
+
+
+def _check_file(arguments: CheckArguments, book: RuleBook) -> int:
+    """Judge what a file installs on a target."""
+    if arguments.lock is None and not arguments.requirements:
+        raise _bad("--target says what a file cannot: give it with --lock or --requirements")
+    for option, given in (("--python", arguments.python), ("--snapshot", arguments.snapshot)):
+        if given:
+            raise _bad(f"a file and {option} name two different things to look at: give one of them")
+    if arguments.model is not None:
+        raise _bad("--model takes an environment or a snapshot, not a file of packages")
+    from envguard.filechecks import check_file
+
+    report = check_file(
+        book,
+        arguments.backend,
+        lock=arguments.lock,
+        requirements=arguments.requirements,
+        target=arguments.target,
+        host=arguments.host,
+        device=arguments.device,
+        operation=arguments.operation,  # type: ignore[arg-type]
+        ignore=arguments.ignore,
+    )
+    return _emit(report, arguments)
 
 
 def _check_model(arguments: CheckArguments, book: RuleBook) -> int:

@@ -9,7 +9,16 @@ from _operator import itemgetter  # the C function alone
 
 from envguard.judge import examine
 from envguard.judge.hardware import has_capability
-from envguard.judge.subject import Finding, current_cuda, device_kind, nothing, system_of, variable_of, version_of
+from envguard.judge.subject import (
+    Finding,
+    current_cuda,
+    device_kind,
+    in_range,
+    nothing,
+    system_of,
+    variable_of,
+    version_of,
+)
 from envguard.model import VERDICTS, Fix, Outcome, Unreadable
 from envguard.rule import ArchitectureNeed, OwnerNeed
 from envguard.versions import satisfies
@@ -106,7 +115,7 @@ class Row:
         known, when, environment = True, self.rule.when, subject.environment
         for name, clauses in when.release:
             version = environment.version(name)
-            fits = satisfies(version, clauses, "version") if isinstance(version, str) else None
+            fits = (satisfies if isinstance(version, str) else in_range)(version, clauses, "version")
             if version is None or fits is False:
                 return False
             known = known and fits is True
