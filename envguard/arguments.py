@@ -178,8 +178,8 @@ def _add_check(check: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        help="the machine that a file is judged for: python, system, machine, gpu, memory, driver, cuda, torch; and of a"
-        " lock, extra and group; repeats, or several by commas",
+        help="the machine that a file is judged for: python, system, machine, gpu, memory, driver, cuda, torch; and of"
+        " a lock, extra and group; repeats, or several by commas",
     )
     check.add_argument("--format", choices=FORMATS, default="text", help="(default: text)")
     check.add_argument(

@@ -180,13 +180,40 @@ def uninstall_command(how: Installer, distributions: Iterable[str]) -> str:
     return f"{how.uninstall} {' '.join([quote(name, how.windows) for name in distributions])}"
 
 
+def anew(wanted: Iterable[Wanted], constraints: Mapping[str, tuple[Clause, ...]]) -> tuple[str, ...]:
+    """Requirements to install once more: in the version that is there if that meets the constraints."""
+    requirements = []
+    for each in wanted:
+        more = constraints.get(each.name, ())
+        version = each.clauses[0].version if each.clauses else None
+        fits = version is not None and satisfies(version, more, "specifier") is True if more else bool(each.clauses)
+        requirements.append(f"{each.name}{narrow(each.clauses if fits else more)}")
+    return tuple(dict.fromkeys(requirements))
+
+
+def reinstall_command(how: Installer, requirements: Iterable[str]) -> str:
+    """The command that writes the files of distributions anew and leaves everything else as it is."""
+    return install_command(how, requirements, "--reinstall" if how.uses_uv else "--force-reinstall", "--no-deps")
+
+
+def remove_commands(how: Installer, folders: Iterable[str]) -> list[str]:
+    """The commands that take away folders which no installer can."""
+    command = "cmd /c rmdir /s /q" if how.windows else "rm -r"
+    return [f"{command} {quote(folder, how.windows)}" for folder in folders if _quotable(folder, how.windows)]
+
+
 def plan_commands(
-    how: Installer, requirements: tuple[str, ...], uninstall: tuple[str, ...], torch: TorchFix | None
+    how: Installer,
+    requirements: tuple[str, ...],
+    uninstall: tuple[str, ...],
+    torch: TorchFix | None,
+    reinstall: tuple[str, ...] = (),
+    remove: tuple[str, ...] = (),
 ) -> tuple[str, ...]:
-    """The commands of a plan: one install of everything, and one more only where torch comes from an index of its
-    own.
+    """The commands of a plan: one install of everything, and more only where torch comes from an index of its own or
+    files have to be written anew.
     """
-    commands = list(how.before)
+    commands = [*how.before, *remove_commands(how, remove)]
     if uninstall:
         commands.append(uninstall_command(how, uninstall))
     options: tuple[str, ...] = ()
@@ -200,6 +227,8 @@ def plan_commands(
             first = "".join([f"{command} && " for command in torch.before(how)])
     if requirements:
         commands.append(first + install_command(how, requirements, *options))
+    if reinstall:
+        commands.append(reinstall_command(how, reinstall))
     return tuple(commands)
 
 
@@ -214,6 +243,7 @@ def render(
     """
     commands: list[str] = []
     words = [template.text] if template.text else []
+    commands += remove_commands(how, template.remove)
     if template.uninstall:
         if not template.text:
             words.append(f"Uninstall {', '.join(template.uninstall)}.")
@@ -225,13 +255,19 @@ def render(
             words.append(f"Install {', '.join(requirements)}.")
         if how.install is not None:
             commands.append(install_command(how, requirements))
+    if template.reinstall:
+        again = anew(template.reinstall, constraints)
+        if not template.text:
+            words.append(f"Install {', '.join(again)} once more.")
+        if how.install is not None:
+            commands.append(reinstall_command(how, again))
     if template.torch and torch is not None:
         words.append(torch.text)
         if how.install is not None:
             commands.extend(torch.commands(how))
     if commands:
         commands[:0] = how.before
-    if how.note and (commands or template.install or template.uninstall or template.torch):
+    if how.note and (commands or template.installs):
         words.append(how.note[0].upper() + how.note[1:] + ".")
     if template.unset and not template.text:
         words.append(f"Unset {', '.join(template.unset)}.")

@@ -8,6 +8,7 @@ from envguard.errors import BadInput, RequirementsNotMet, UnknownScheme
 from envguard.frozen import replace
 from envguard.guarded import Guarded, guarded
 from envguard.permits import passes
+from envguard.rule import OwnerNeed
 from envguard.shipped import load as rules
 
 TYPE_CHECKING = False
@@ -61,8 +62,9 @@ def snapshot_of(interpreter: Interpreter) -> Environment:
     """Every fact about an interpreter's environment and the machine."""
     from envguard.probes.observe import full_snapshot
 
-    owners = tuple((backend.import_name, backend.distribution) for backend in rules().backends.values())
-    return full_snapshot(interpreter, owners)
+    needs = [rule.need for rule in rules().rows()]
+    owners = {need.import_name: need.distributions for need in needs if isinstance(need, OwnerNeed)}
+    return full_snapshot(interpreter, tuple(sorted(owners.items())))
 
 
 def available(

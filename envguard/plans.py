@@ -6,21 +6,26 @@ Many machines share the words of a fix, so these are written once with a sign in
 from __future__ import annotations
 
 from envguard.cuda import driver_runs, parse_capability
-from envguard.fixes import PYTHON, TorchFix, fits, installer, merge, narrow, plan_commands, render
+from envguard.fixes import PYTHON, TorchFix, anew, fits, installer, merge, narrow, plan_commands, render
 from envguard.frozen import Frozen, replace
 from envguard.judge.subject import SeenDevice, Subject
+from envguard.markers import declared, known_of
 from envguard.model import Environment, Fix, Plan
 from envguard.rows import BLOCKED, Looks, applied, look_again
 from envguard.rule import (
     ArchitectureNeed,
+    CopiesNeed,
     DistributionNeed,
     DriverForCudaNeed,
+    LoadedNeed,
     OwnerNeed,
     RequiredInTurnNeed,
     RequirementsNeed,
+    RequiresPythonNeed,
     TorchBuildNeed,
+    WithoutNeed,
 )
-from envguard.versions import Clause, declared, parse_wanted, satisfies
+from envguard.versions import Clause, parse_wanted, satisfies
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +36,7 @@ if TYPE_CHECKING:
     from envguard.fixes import Installer
     from envguard.model import Outcome
     from envguard.rows import Found, Row
-    from envguard.rule import TorchBuild
+    from envguard.rule import FixTemplate, TorchBuild
     from envguard.rulebook import RuleBook
     from envguard.versions import Wanted
 
@@ -65,16 +70,24 @@ class _Machine(Frozen):
 class _Attempt:
     """What a plan installs and takes out, and its commands for each kind of installer."""
 
-    __slots__ = ("commands", "owners", "requirements", "torch", "uninstall", "wanted")
+    __slots__ = ("commands", "owners", "reinstall", "remove", "requirements", "torch", "uninstall", "wanted")
 
     def __init__(
-        self, book: RuleBook, requirements: tuple[str, ...], uninstall: tuple[str, ...], torch: TorchFix | None
+        self,
+        book: RuleBook,
+        requirements: tuple[str, ...],
+        uninstall: tuple[str, ...],
+        torch: TorchFix | None,
+        reinstall: tuple[str, ...],
+        remove: tuple[str, ...],
     ) -> None:
         self.requirements = requirements
         self.uninstall = uninstall
         self.torch = torch
+        self.reinstall = reinstall
+        self.remove = remove
         own = (torch.requirement,) if torch is not None and torch.requirement else ()
-        self.wanted = tuple([parse_wanted(text) for text in (*requirements, *own)])
+        self.wanted = tuple([parse_wanted(text) for text in (*requirements, *own, *reinstall)])
         self.commands: dict[Installer, tuple[str, ...]] = {}
         installed = [wanted.name for wanted in self.wanted]
         self.owners = {
@@ -103,16 +116,16 @@ class Mender:
         how, python = installer(subject.environment)
         rows = [found[0] for found in judged]
         constraints = self._constraints_of(rows)
-        machine = self._machine(subject) if [1 for found in judged if found[3] and found[0].installs_torch] else None
+        machine = self._machine(subject) if [1 for found in judged if found[3] and found[3].torch] else None
         outcomes: list[Outcome] = []
-        for row, outcome, _, wants_fix in judged:
-            if wants_fix:
-                fix = self._fix(row, machine, constraints, how)
+        for row, outcome, _, template in judged:
+            if template is not None:
+                fix = self._fix(row, template, machine, constraints, how)
                 outcomes.append(replace(outcome, fix=Fix(fix.text, _written(fix.commands, python))))
             else:
                 outcomes.append(outcome)
         failing = [row for row, _, rank, _ in judged if rank == BLOCKED]
-        packages = [row for row in failing if row.installs]
+        packages = _package_fixes(judged)
         if not packages or how.install is None:
             return outcomes, None
         attempt, left = self._attempt(subject, machine, looked, rows, packages)
@@ -122,7 +135,9 @@ class Mender:
             return outcomes, None
         commands = attempt.commands.get(how)
         if commands is None:
-            commands = plan_commands(how, attempt.requirements, attempt.uninstall, attempt.torch)
+            commands = plan_commands(
+                how, attempt.requirements, attempt.uninstall, attempt.torch, attempt.reinstall, attempt.remove
+            )
             attempt.commands[how] = commands
         return outcomes, Plan(_written(commands, python), resolves, names)
 
@@ -148,16 +163,18 @@ class Mender:
             self._constraints[asked] = known
         return known
 
-    def _fix(self, row: Row, machine: _Machine | None, constraints: _Constraints, how: Installer) -> Fix:
+    def _fix(
+        self, row: Row, template: FixTemplate, machine: _Machine | None, constraints: _Constraints, how: Installer
+    ) -> Fix:
         """The fix of an unmet rule, with PYTHON for the interpreter."""
         rule = row.rule
         torch = None
-        if machine is not None and row.installs_torch:
+        if machine is not None and template.torch:
             own = row if rule.severity != "error" and isinstance(rule.need, DistributionNeed) else None
             torch = self._torch(machine, constraints, own)
-        asked = row, constraints, how, torch
+        asked = row if template is rule.fix else template, constraints, how, torch
         known: Fix | None = self._remembered.get(asked)
-        return known or self._remember(asked, render(rule.fix, constraints.clauses, how, torch))
+        return known or self._remember(asked, render(template, constraints.clauses, how, torch))
 
     def _machine(self, subject: Subject) -> _Machine:
         environment, device = subject.environment, subject.device
@@ -204,7 +221,7 @@ class Mender:
         machine: _Machine | None,
         looked: Sequence[Found | None],
         rows: list[Row],
-        packages: list[Row],
+        packages: dict[Row, FixTemplate],
     ) -> tuple[_Attempt, list[Row]]:
         """One way out of all failing package rules, and the rows that fail after it: judged again, until what it
         installs fails no further rule.
@@ -212,10 +229,11 @@ class Mender:
         while True:
             constraints = self._constraints_of(rows)
             torch = None
-            if [True for row in packages if row.installs_torch]:
+            if [True for template in packages.values() if template.torch]:
                 machine = machine or self._machine(subject)
                 torch = self._torch(machine, constraints, None)
-            asked = constraints, tuple(packages), torch
+            own = tuple([fix for row, fix in packages.items() if fix is not row.rule.fix])
+            asked = constraints, tuple(packages), own, torch
             attempt: _Attempt | None = self._remembered.get(asked)
             if attempt is None:
                 attempt = self._remember(asked, self._what(packages, constraints, torch))
@@ -227,19 +245,23 @@ class Mender:
                 again = self._course.look_at_each(after)
             judged = applied(again, _NOTHING_IGNORED)
             left = [row for row, _, rank, _ in judged if rank == BLOCKED]
-            more = [row for row in left if row.installs and row not in packages]
-            if not more:
+            failing = _package_fixes(judged)
+            if failing.keys() <= packages.keys():
                 return attempt, left
-            packages = packages + more
+            packages = {**failing, **packages}
             rows = list(dict.fromkeys([*rows, *[found[0] for found in judged]]))
 
-    def _what(self, packages: list[Row], constraints: _Constraints, torch: TorchFix | None) -> _Attempt:
+    def _what(self, packages: dict[Row, FixTemplate], constraints: _Constraints, torch: TorchFix | None) -> _Attempt:
         """What to install: each failing rule's own fix, and for a missing backend all that belongs to it."""
-        uninstall = tuple(dict.fromkeys([name for row in packages for name in row.rule.fix.uninstall]))
-        wanted = [each for row in packages for each in row.rule.fix.install]
+        templates = packages.values()
+        uninstall = tuple(dict.fromkeys([name for template in templates for name in template.uninstall]))
+        remove = tuple(dict.fromkeys([folder for template in templates for folder in template.remove]))
+        wanted = [each for template in templates for each in template.install]
         if any(row.rule.id == f"{self._backend.name}/installed" for row in packages):
             wanted += self._backend.install
-        return _Attempt(self._book, merge(wanted, constraints.clauses), uninstall, torch)
+        again = [each for template in templates for each in template.reinstall]
+        reinstall = anew(again, constraints.clauses)
+        return _Attempt(self._book, merge(wanted, constraints.clauses), uninstall, torch, reinstall, remove)
 
     def _touched(self, changed: frozenset[str]) -> Looks:
         """The groups of steps that can say something else after some distributions have changed."""
@@ -252,6 +274,11 @@ class Mender:
         return known
 
 
+def _package_fixes(judged: Sequence[Found]) -> dict[Row, FixTemplate]:
+    """The rows that block, and whose fix changes packages, with that fix."""
+    return {row: fix for row, _, rank, fix in judged if rank == BLOCKED and fix is not None and fix.installs}
+
+
 def _written(commands: tuple[str, ...], python: str) -> tuple[str, ...]:
     """Commands for one interpreter."""
     return tuple([command.replace(PYTHON, python) for command in commands])
@@ -262,9 +289,11 @@ def _can_change(row: Row, changed: frozenset[str]) -> bool:
     need = row.rule.need
     if isinstance(need, RequirementsNeed | RequiredInTurnNeed):  # may declare any of them
         return True
-    if isinstance(need, DistributionNeed):
+    if isinstance(need, OwnerNeed | WithoutNeed):
+        return not changed.isdisjoint(need.distributions)
+    if isinstance(need, DistributionNeed | CopiesNeed):
         read = need.wanted.name
-    elif isinstance(need, OwnerNeed):
+    elif isinstance(need, LoadedNeed | RequiresPythonNeed):
         read = need.distribution
     else:
         read = "torch" if isinstance(need, TorchBuildNeed | DriverForCudaNeed | ArchitectureNeed) else ""
@@ -320,6 +349,7 @@ def apply(book: RuleBook, environment: Environment, attempt: _Attempt) -> tuple[
     data = dict(environment.data)
     listed = dict(data.get("distributions") or {})
     changed = {*attempt.uninstall}
+    known = known_of(environment)
     for name in attempt.uninstall:
         listed[name] = None
     for wanted in attempt.wanted:
@@ -327,21 +357,25 @@ def apply(book: RuleBook, environment: Environment, attempt: _Attempt) -> tuple[
         changed.add(name)
         if name == "torch" and attempt.torch is not None:
             listed["torch"] = None  # an unfitting build is replaced, whatever its version
-        if _install(book, listed, wanted, changed) and name == "torch":
+        if (listed.get(name) or {}).get("duplicates"):
+            listed[name] = {**listed[name], "duplicates": []}
+        if _install(book, listed, wanted, changed, known) and name == "torch":
             data["torch_build"] = _build_after(book, listed["torch"]["version"])
     data["distributions"] = listed
     data["import_owners"] = {**(data.get("import_owners") or {}), **attempt.owners}
     return Environment(data), frozenset(changed)
 
 
-def _install(book: RuleBook, listed: dict[str, Any], wanted: Wanted, changed: set[str]) -> bool:
+def _install(
+    book: RuleBook, listed: dict[str, Any], wanted: Wanted, changed: set[str], known: Mapping[str, str]
+) -> bool:
     """Put a distribution where the installer would: kept if it fits, then with what it declares. True if it changed."""
     entry = listed.get(wanted.name)
     if entry is None or not entry["version"] or not satisfies(entry["version"], wanted.clauses, "specifier"):
         version = book.newest(wanted.name, wanted.clauses)
         listed[wanted.name] = {"version": version, "requires": []}  # the installer sees to what the new one declares
         return True
-    for need in declared(tuple(entry.get("requires", ()))) or ():
+    for need in declared(tuple(entry.get("requires", ())), known) or ():
         there = listed.get(need.name)
         if there is None or not there["version"] or not satisfies(there["version"], need.clauses, "specifier"):
             listed[need.name] = {"version": book.newest(need.name, need.clauses), "requires": []}

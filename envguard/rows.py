@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
     from envguard.judge.subject import Reader, Subject
     from envguard.model import Environment, Request
-    from envguard.rule import Rule
+    from envguard.rule import FixTemplate, Rule
     from envguard.rulebook import RuleBook
 
-    # The row, what it says, how bad that is (a place in VERDICTS), and whether the outcome still wants its fix.
-    Found: TypeAlias = "tuple[Row, Outcome, int, bool]"
+    # The row, what it says, how bad that is (a place in VERDICTS), and the fix that the outcome still wants.
+    Found: TypeAlias = "tuple[Row, Outcome, int, FixTemplate | None]"
 
 _MOST_KNOWN, _MOST_NEW = 500, 200
 
@@ -89,8 +89,6 @@ class Row:
         "after",
         "for_all_schemes",
         "host",
-        "installs",
-        "installs_torch",
         "readers",
         "rule",
     )
@@ -104,9 +102,7 @@ class Row:
         self.host = request.host if rule.origin == "host" else None
         self.readers: tuple[Reader, ...] = (read,) if self.host is None else (read, version_of(self.host))
         template = rule.fix
-        self.installs = bool(template.install or template.uninstall or template.torch)
-        self.installs_torch = template.torch
-        self._fix = None if self.installs or template.unset else Fix(template.text or "", ())
+        self._fix = None if template.installs or template.unset else Fix(template.text or "", ())
         self._memory = Memory()
         self._skipped: dict[str, Found] = {}
 
@@ -163,7 +159,7 @@ class Row:
         status, needed, found, severity = finding.status, finding.needed, finding.found, finding.severity
         if severity is None or rule.severity == "info":
             severity = rule.severity
-        fix = self._fix if status == "unmet" else None
+        fix = self._fix if status == "unmet" and finding.fix is None else None
         message = f"needs {needed}, found {found}"
         outcome = Outcome(
             rule.id,
@@ -180,7 +176,8 @@ class Row:
             None,
             False,
         )
-        return self, outcome, _RANKS[severity, status], status == "unmet" and fix is None
+        wanted = (finding.fix or rule.fix) if status == "unmet" and fix is None else None
+        return self, outcome, _RANKS[severity, status], wanted
 
     def undecided(self, environment: Environment) -> Found | None:
         """The outcome where a fact that decides whether the rule applies was not observed."""
@@ -199,7 +196,7 @@ class Row:
             rule = self.rule
             message = f"not looked at: {because} is not met"
             outcome = Outcome(rule.id, "skipped", rule.severity, rule.kind, rule.origin, message, because=because)
-            made = self._skipped[because] = self, outcome, _RANKS[rule.severity, "skipped"], False
+            made = self._skipped[because] = self, outcome, _RANKS[rule.severity, "skipped"], None
         return made
 
 

@@ -47,12 +47,21 @@ class DistributionNeed(Frozen):
     wanted: Wanted
     fact: str = "metadata"
     comparison: str = "version"
+    module: str | None = None  # the import name of a backend, where its presence alone is wanted
 
 
 class RequirementsNeed(Frozen):
-    """What the installed distribution itself declares is met."""
+    """What the installed distribution itself declares is met.
+
+    What is missing counts in full where it is one of `imported`, a wrong version where it is one of `compared`, the
+    rest as a warning, `unused` not at all; None: everything counts. A name that ends in `*` stands for all that
+    begin so.
+    """
 
     distribution: str
+    imported: tuple[str, ...] | None = None
+    compared: tuple[str, ...] | None = None
+    unused: tuple[str, ...] = ()
 
 
 class RequiredInTurnNeed(Frozen):
@@ -62,9 +71,40 @@ class RequiredInTurnNeed(Frozen):
 
 
 class OwnerNeed(Frozen):
-    """The import name is loaded from the distribution that the backend's file names."""
+    """The import name is loaded from one of the distributions that own it; the first is the one to install.
+
+    `optional`: nothing that can be imported under that name is as good.
+    """
 
     import_name: str
+    distributions: tuple[str, ...]
+    optional: bool = False
+
+
+class CopiesNeed(Frozen):
+    """One copy of a distribution's metadata is found first for certain; or all copies meet the clauses."""
+
+    wanted: Wanted
+
+
+class LoadedNeed(Frozen):
+    """What the running process has imported already is what is installed."""
+
+    import_name: str
+    distribution: str
+
+
+class WithoutNeed(Frozen):
+    """None of some other distributions of a backend's module is installed."""
+
+    distributions: tuple[str, ...]
+    import_name: str
+    instead: str
+
+
+class RequiresPythonNeed(Frozen):
+    """Python is one of those for which the installed distribution was made."""
+
     distribution: str
 
 
@@ -174,6 +214,10 @@ if TYPE_CHECKING:
         | RequirementsNeed
         | RequiredInTurnNeed
         | OwnerNeed
+        | CopiesNeed
+        | LoadedNeed
+        | WithoutNeed
+        | RequiresPythonNeed
         | DeviceNeed
         | RunsOnNeed
         | SchemeNeed
@@ -195,13 +239,24 @@ if TYPE_CHECKING:
 
 
 class FixTemplate(Frozen):
-    """How to mend a rule, before the inspected interpreter is known."""
+    """How to mend a rule, before the inspected interpreter is known.
+
+    The last two come from what was found, never from a rules file: `reinstall` writes the files of distributions anew,
+    `remove` takes away metadata folders that no installer can.
+    """
 
     install: tuple[Wanted, ...] = ()
     uninstall: tuple[str, ...] = ()
     torch: bool = False
     unset: tuple[str, ...] = ()
     text: str | None = None
+    reinstall: tuple[Wanted, ...] = ()
+    remove: tuple[str, ...] = ()
+
+    @property
+    def installs(self) -> bool:
+        """Whether it changes packages."""
+        return bool(self.install or self.uninstall or self.torch or self.reinstall or self.remove)
 
 
 class Rule(Frozen):

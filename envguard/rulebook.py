@@ -10,17 +10,20 @@ from envguard.rule import (
     ArchitectureNeed,
     Backend,
     CapabilityNeed,
+    CopiesNeed,
     DeviceNeed,
     DistributionNeed,
     DriverForCudaNeed,
     DriverNeed,
     FixTemplate,
+    LoadedNeed,
     MemoryNeed,
     OwnerNeed,
     PythonBuildNeed,
     PythonNeed,
     RequiredInTurnNeed,
     RequirementsNeed,
+    RequiresPythonNeed,
     Rule,
     RunsOnNeed,
     SchemeNeed,
@@ -32,6 +35,7 @@ from envguard.rule import (
     VisibleNeed,
     WeightsNeed,
     When,
+    WithoutNeed,
 )
 from envguard.versions import key, parse_clauses, parse_wanted, satisfies
 
@@ -277,13 +281,31 @@ def make_need(row: Row, backends: Mapping[str, Backend]) -> Need:
     ((name, value),) = row["need"].items()
     match name:
         case "distribution":
-            return DistributionNeed(parse_wanted(value), row.get("fact", "metadata"), row.get("comparison", "version"))
+            wanted = parse_wanted(value)
+            module = None if wanted.clauses else _module_of(wanted.name, backends)
+            return DistributionNeed(wanted, row.get("fact", "metadata"), row.get("comparison", "version"), module)
         case "requirements":
-            return RequirementsNeed(value)
+            if isinstance(value, str):
+                return RequirementsNeed(value)
+            unused = tuple(value.get("unused", ()))
+            return RequirementsNeed(value["of"], _tuple(value.get("imported")), _tuple(value.get("compared")), unused)
         case "required_in_turn":
             return RequiredInTurnNeed(value)
         case "owner":
-            return OwnerNeed(backends[value].import_name, backends[value].distribution)
+            if isinstance(value, str):
+                return OwnerNeed(backends[value].import_name, (backends[value].distribution,))
+            return OwnerNeed(value["import"], tuple(value["distributions"]), value.get("optional", False))
+        case "copies":
+            return CopiesNeed(parse_wanted(value))
+        case "loaded":
+            if isinstance(value, str):
+                return LoadedNeed(backends[value].import_name, backends[value].distribution)
+            return LoadedNeed(value["import"], value["distribution"])
+        case "without":
+            backend = backends[value["backend"]]
+            return WithoutNeed(tuple(value["distributions"]), backend.import_name, backend.distribution)
+        case "requires_python":
+            return RequiresPythonNeed(value)
         case "device":
             return DeviceNeed(tuple(value))
         case "runs_on":
@@ -321,6 +343,14 @@ def make_need(row: Row, backends: Mapping[str, Backend]) -> Need:
             assumed = value.get("unobserved") == "unset"
             return VariableNeed(value["name"], allowed, refused, value.get("unset", False), assumed)
     raise ValueError(f"unknown need {name!r}")
+
+
+def _module_of(distribution: str, backends: Mapping[str, Backend]) -> str:
+    """The import name of a distribution: a backend's own, else its name as Python writes it."""
+    for backend in backends.values():
+        if backend.distribution == distribution:
+            return backend.import_name
+    return distribution.replace("-", "_")
 
 
 def make_fix(fix: Row) -> FixTemplate:

@@ -209,8 +209,9 @@ def _check_need(where: str, row: Table, backends: set[str]) -> None:
     fits, expected = _NEEDS[name]
     if not fits(value):
         raise BadRules(f"{where}: need.{name}: expected {expected}, found {value!r}")
-    if name == "owner" and value not in backends:
-        raise BadRules(f"{where}: need.owner: expected one of {', '.join(sorted(backends))}, found {value!r}")
+    named = value.get("backend") if name == "without" else value if name in ("owner", "loaded") else None
+    if isinstance(named, str) and named not in backends:
+        raise BadRules(f"{where}: need.{name}: expected one of {', '.join(sorted(backends))}, found {named!r}")
     has_version = name == "distribution" and bool(parse_wanted(value).clauses)
     for name, choices in (("fact", ("metadata", "version-file")), ("comparison", ("version", "specifier"))):
         if has_version:
@@ -437,11 +438,41 @@ def _exactly(*choices: str) -> Callable[[Any], bool]:
     return lambda value: value in choices
 
 
+def _is_table(
+    required: dict[str, Callable[[Any], bool]], optional: dict[str, Callable[[Any], bool]]
+) -> Callable[[Any], bool]:
+    """Whether a value is a table with these keys, each of which fits."""
+    known = {**required, **optional}
+
+    def fits(value: Any) -> bool:
+        keys = value if isinstance(value, dict) else {"": None}
+        return required.keys() <= keys.keys() <= known.keys() and all(known[name](keys[name]) for name in keys)
+
+    return fits
+
+
+def _or_text(table: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: _is_text(value) or table(value)
+
+
+_is_list = _list_from(())
+_is_owner = _is_table({"import": _is_text, "distributions": _is_list}, {"optional": lambda value: value is True})
+_is_loaded = _is_table({"import": _is_text, "distribution": _is_text}, {})
+_is_declaring = _is_table({"of": _is_text}, {"imported": _is_list, "compared": _is_list, "unused": _is_list})
+_is_without = _is_table({"backend": _is_text, "distributions": _is_list}, {})
+
 _NEEDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "distribution": (_is_wanted, "a requirement such as torchao>=0.15.0"),
-    "requirements": (_is_text, "the name of a distribution"),
+    "requirements": (
+        _or_text(_is_declaring),
+        "the name of a distribution, or a table with of",
+    ),
     "required_in_turn": (_is_text, "the name of a distribution"),
-    "owner": (_is_text, "the name of a backend"),
+    "owner": (_or_text(_is_owner), "the name of a backend, or a table of import, distributions and optional"),
+    "copies": (lambda value: _is_wanted(value) and bool(parse_wanted(value).clauses), "a requirement with a version"),
+    "loaded": (_or_text(_is_loaded), "the name of a backend, or a table of import and distribution"),
+    "without": (_is_without, "a table of backend and distributions"),
+    "requires_python": (_is_text, "the name of a distribution"),
     "device": (_list_from(DEVICES), f"devices of {', '.join(DEVICES)}"),
     "runs_on": (_list_from(DEVICES), f"a list of devices of {', '.join(DEVICES)}"),
     "scheme": (_list_from(()), "a list of schemes"),

@@ -112,27 +112,6 @@ def _read_wanted(text: str) -> Wanted:
     return Wanted(normalize(name), extras, parse_clauses(rest) if rest else (), text)
 
 
-_declared: dict[tuple[str, ...], tuple[Wanted, ...] | None] = {}
-_MOST_DECLARED = 1_000
-
-NOT_FOLLOWED = ("torch",)  # whose own requirements are often installed by other means than pip's
-
-
-def declared(requires: tuple[str, ...]) -> tuple[Wanted, ...] | None:
-    """What Requires-Dist lines ask for without a condition; None where one of those cannot be read.
-
-    A line with a marker (an extra, a platform) is left out.
-    """
-    if requires not in _declared:
-        if len(_declared) >= _MOST_DECLARED:
-            _declared.clear()
-        try:
-            _declared[requires] = tuple([parse_wanted(line) for line in requires if ";" not in line])
-        except ValueError:
-            _declared[requires] = None
-    return _declared[requires]
-
-
 def key(version: str) -> Key | None:
     """A sort key by PEP 440, None where the text is not a version. Keys of all versions compare with one another."""
     try:

@@ -6,22 +6,25 @@ second turns those facts into a Finding and looks at nothing else, so that equal
 
 from __future__ import annotations
 
-from envguard.judge import hardware, software
+from envguard.judge import hardware, owners, requirements, software
 from envguard.judge.subject import asked
 from envguard.rule import (
     AcceleratorNeed,
     ArchitectureNeed,
     CapabilityNeed,
+    CopiesNeed,
     DeviceNeed,
     DistributionNeed,
     DriverForCudaNeed,
     DriverNeed,
+    LoadedNeed,
     MemoryNeed,
     OwnerNeed,
     PythonBuildNeed,
     PythonNeed,
     RequiredInTurnNeed,
     RequirementsNeed,
+    RequiresPythonNeed,
     RunsOnNeed,
     SchemeNeed,
     SystemNeed,
@@ -30,6 +33,7 @@ from envguard.rule import (
     VariableNeed,
     VisibleNeed,
     WeightsNeed,
+    WithoutNeed,
 )
 
 TYPE_CHECKING = False
@@ -49,11 +53,19 @@ def examine(  # noqa: RET503 - `_no_judge` never returns
         case DistributionNeed():
             return software.distribution(need)
         case RequirementsNeed():
-            return software.requirements(need)
+            return requirements.requirements(need)
         case RequiredInTurnNeed():
-            return software.required_in_turn(need)
+            return requirements.required_in_turn(need)
+        case RequiresPythonNeed():
+            return requirements.requires_python(need)
         case OwnerNeed():
-            return software.owner(need)
+            return owners.owner(need)
+        case CopiesNeed():
+            return owners.copies(need)
+        case LoadedNeed():
+            return owners.loaded(need)
+        case WithoutNeed():
+            return owners.without(need)
         case DeviceNeed():
             return asked(" or ".join(need.kinds), request.device_kind in need.kinds, f"device {request.device}")
         case RunsOnNeed():

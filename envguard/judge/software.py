@@ -15,20 +15,17 @@ from envguard.judge.subject import (
     version_of,
 )
 from envguard.model import NOT_OBSERVED, Ranged, Unreadable
-from envguard.versions import NOT_FOLLOWED, declared, key, satisfies
+from envguard.versions import key, satisfies
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from envguard.judge.subject import Judge, Reader, Subject
-    from envguard.model import Kind, Request
+    from envguard.model import Request
     from envguard.rule import (
         DistributionNeed,
-        OwnerNeed,
         PythonNeed,
-        RequiredInTurnNeed,
-        RequirementsNeed,
         SystemNeed,
         ToolNeed,
         VariableNeed,
@@ -38,6 +35,10 @@ if TYPE_CHECKING:
 
 def distribution(need: DistributionNeed) -> tuple[Reader, Judge]:
     """A distribution is installed, in a version that meets the clauses."""
+    if need.module is not None:
+        from envguard.judge.owners import presence
+
+        return presence(need.wanted, need.module)
     wanted, comparison = need.wanted, need.comparison
     name, clauses, text = wanted.name, wanted.clauses, wanted.text
 
@@ -72,145 +73,6 @@ def _between(version: str) -> str:
     if key(version) is None:
         return "which is not a PEP 440 version"
     return "a pre-release between two releases, which may or may not have what is needed"
-
-
-def requirements(need: RequirementsNeed) -> tuple[Reader, Judge]:
-    """What a distribution itself declares is met."""
-    name = need.distribution
-
-    def read(subject: Subject) -> Any:
-        environment = subject.environment
-        entry = environment.distribution(name)
-        if entry is None or isinstance(entry, Unreadable):
-            return entry
-        requires = entry.get("requires")
-        if requires is None:
-            return Unreadable(f"the requirements of {name} were not observed")
-        wanted = declared(tuple(requires))
-        if wanted is None:
-            return Unreadable(f"the metadata of {name} cannot be read: one of its requirements is malformed")
-        return entry["version"], wanted, tuple([environment.version(each.name) for each in wanted])
-
-    def judge(facts: Any) -> Finding | None:
-        needed = f"what {name} itself declares"
-        if facts is None:
-            return None
-        if isinstance(facts, Unreadable):
-            return undecided(needed, facts)
-        version, declared, versions = facts
-        wrong, unknown = [], []
-        for wanted, there in zip(declared, versions):
-            fits = None
-            if isinstance(there, str):
-                fits = satisfies(there, wanted.clauses, "specifier")
-            if there is None or fits is False:
-                wrong.append((wanted.text, f"{wanted.name} {text_of(there, 'is not installed')}"))
-            elif fits is None:
-                unknown.append(f"{wanted.name}: {text_of(there)}")
-        if wrong:
-            needed = f"{', '.join(text for text, _ in wrong)} (declared by {name} {version})"
-            kind: Kind = "version" if all("not installed" not in there for _, there in wrong) else "absent"
-            return Finding("unmet", needed, ", ".join(there for _, there in wrong), kind)
-        if unknown:
-            return Finding("undecided", needed, "; ".join(unknown))
-        return Finding("met", needed, f"all {len(declared)} requirements of {name} {version}")
-
-    return read, judge
-
-
-def required_in_turn(need: RequiredInTurnNeed) -> tuple[Reader, Judge]:
-    """What a distribution declares, and what that declares in turn, is installed."""
-    name = need.distribution
-
-    def read(subject: Subject) -> Any:
-        if not isinstance(subject.environment.distribution(name), dict):
-            return None  # another rule says so
-        return _in_turn(subject, name)
-
-    def judge(facts: Any) -> Finding | None:
-        needed = f"all that {name} declares, and what that declares in turn"
-        if facts is None:
-            return None
-        missing, unknown, count = facts
-        if missing:
-            needed = ", ".join(f"{wanted} (declared by {by})" for wanted, _, by in missing)
-            return Finding("unmet", needed, ", ".join(f"{each} is not installed" for _, each, _ in missing), "absent")
-        if unknown:
-            return Finding("undecided", needed, "; ".join(unknown))
-        return Finding("met", needed, f"all {count} of them")
-
-    return read, judge
-
-
-def _in_turn(subject: Subject, name: str) -> tuple[tuple[tuple[str, str, str], ...], tuple[str, ...], int]:
-    """Requirement, name and declarer of each distribution that is missing; what is not known; how many there are."""
-    environment = subject.environment
-    missing, unknown = [], []
-    pending, seen = [name], {name}
-    while pending:
-        by = pending.pop()
-        entry = environment.distribution(by)
-        requires = entry.get("requires") if isinstance(entry, dict) else ()
-        wanted = declared(tuple(requires)) if requires is not None else None
-        if wanted is None:
-            unknown.append(f"the requirements of {by} were not observed, or cannot be read")
-            continue
-        for each in wanted:
-            if each.name in seen:
-                continue
-            seen.add(each.name)
-            found = environment.distribution(each.name)
-            if found is None:
-                missing.append((each.text, each.name, by))
-            elif isinstance(found, Unreadable):
-                unknown.append(f"{each.name}: {found.reason}")
-            elif each.name not in NOT_FOLLOWED:
-                pending.append(each.name)
-    return tuple(missing), tuple(unknown), len(seen) - 1
-
-
-def owner(need: OwnerNeed) -> tuple[Reader, Judge]:
-    """An import name is loaded from its distribution."""
-    name, distribution = need.import_name, need.distribution
-    needed = f"{name} imported from the distribution {distribution}"
-
-    def read(subject: Subject) -> Any:
-        owners = subject.environment.section("import_owners")
-        if owners is None or isinstance(owners, Unreadable):
-            return owners
-        if name not in owners:
-            return Unreadable(f"where {name} is imported from was not observed")
-        owner = owners[name]
-        others = tuple(owner.get("distributions", ()))
-        return owner.get("distribution", _UNSEEN), others, owner.get("origin"), owner.get("kind", _UNSEEN)
-
-    def judge(facts: Any) -> Finding:
-        if facts is None or isinstance(facts, Unreadable):
-            return undecided(needed, facts)
-        owner, others, origin, kind = facts
-        if kind == "placeholder":
-            return Finding("unmet", needed, f"a placeholder without code ({text_of(origin, 'no file')})")
-        if kind == "missing":
-            return Finding("unmet", needed, f"{name} cannot be found by Python, though its metadata is there")
-        if owner == distribution or distribution in others:
-            if kind is _UNSEEN and not (isinstance(origin, str) and origin.endswith(_CODE)):
-                return Finding(
-                    "undecided", needed, f"{distribution}, of which it was not observed whether it holds code"
-                )
-            return Finding("met", needed, f"{distribution} ({text_of(origin, 'namespace package')})")
-        if owner is _UNSEEN:
-            return Finding("undecided", needed, f"{text_of(origin, 'a file')}, whose owner was not observed")
-        if owner is None:
-            return Finding(
-                "unmet", needed, f"{text_of(origin, 'a file')}, which belongs to no distribution and shadows it"
-            )
-        return Finding("unmet", needed, f"the distribution {owner} ({text_of(origin, 'no file')})")
-
-    return read, judge
-
-
-_UNSEEN = Unreadable("owner not observed")
-_CODE = (".py", ".pyc", ".so", ".pyd")
 
 
 def python(need: PythonNeed) -> tuple[Reader, Judge]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     from envguard.model import Environment, Kind, Request, Severity, Status
+    from envguard.rule import FixTemplate
     from envguard.versions import Clause
 
     Reader: TypeAlias = Callable[["Subject"], Any]
@@ -30,13 +31,14 @@ NAMES = {
 
 
 class Finding(Frozen):
-    """What the facts say about one need. `kind` and `severity` stand in for the rule's own where they are given."""
+    """What the facts say about one need. `kind`, `severity` and `fix` stand in for the rule's own where given."""
 
     status: Status
     needed: str
     found: str
     kind: Kind | None = None
     severity: Severity | None = None
+    fix: FixTemplate | None = None
 
 
 class SeenDevice(Frozen):
@@ -158,7 +160,7 @@ def named(device: SeenDevice) -> str:
 
 
 def in_range(version: Any, clauses: tuple[Clause, ...], comparison: str) -> bool | None:
-    """Whether every version of a range meets some clauses, or none does; None where some do, or where it is no range."""
+    """Whether every version of a range meets some clauses, or none does; None where some do, or for no range."""
     if not isinstance(version, Ranged) or not version.specifier:
         return None
     from envguard.ranges import settles  # here: only a file gives a range
@@ -191,6 +193,11 @@ def version_of(name: str) -> Reader:
         return version
 
     return _readers.setdefault(("version", name), read)
+
+
+def reader_of(kind: str, name: str, read: Reader) -> Reader:
+    """The reader of a kind of fact about a name: the first one that was given, for all that ask for the same."""
+    return _readers.setdefault((kind, name), read)
 
 
 def variable_of(name: str) -> Reader:

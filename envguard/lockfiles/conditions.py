@@ -1,13 +1,13 @@
 """Markers (`; sys_platform == 'linux'`) held against a target that may not be told whole: yes, no, or not known.
 
-`packaging` reads and evaluates them; what is not known of the target is tried in every way it can be, and an answer
-counts where all of them agree.
+What is not known of the target is tried in every way it can be, and an answer counts where all of them agree.
 """
 
 from __future__ import annotations
 
 from envguard.errors import BadInput
 from envguard.lockfiles.target import written
+from envguard.markers import holds
 from envguard.versions import parse_clauses, satisfies
 
 TYPE_CHECKING = False
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
     from envguard.lockfiles.target import Target
 
+_NEVER = ("platform_release", "platform_version")  # of a target is never told
 _OS_NAMES = {"Linux": ("linux", "posix"), "Windows": ("win32", "nt"), "Darwin": ("darwin", "posix")}
 _MACHINES = ("x86_64", "aarch64")
 _PYTHONS = tuple(f"3.{minor}" for minor in range(9, 16))
 _OF_THE_SYSTEM = ("sys_platform", "platform_system", "os_name", "platform_machine")
 _OF_PYTHON = ("python_version", "python_full_version", "implementation_version")
-_NEVER_KNOWN = ("platform_release", "platform_version")
+_UNTOLD = dict.fromkeys(_NEVER, "")  # or packaging would ask this machine
 _LONGEST = 10_000
 
 
@@ -45,40 +46,28 @@ class Conditions:
         return self._known[asked]
 
     def _hold(self, marker: str, place: str, extras: tuple[str, ...]) -> bool | None:
-        from packaging.markers import InvalidMarker, Marker
-
         if len(marker) > _LONGEST:
             raise BadInput(f"{place}: a marker of more than {_LONGEST} characters")
-        try:
-            parsed = Marker(marker)
-        except (InvalidMarker, RecursionError):
-            raise BadInput(f"{place}: not a marker: {marker[:200]!r}") from None
-        if any(name in marker for name in _NEVER_KNOWN):
-            return None
         answers = {
-            self._evaluate(parsed, {**environment, "extra": extra}, place)
+            holds(marker, {**environment, "extra": extra})
             for environment in self._environments(marker)
             for extra in extras or ("",)
         }
-        return answers.pop() if len(answers) == 1 else None
-
-    @staticmethod
-    def _evaluate(marker: Any, environment: dict[str, str], place: str) -> bool:
-        try:
-            return bool(marker.evaluate(environment))
-        except (ValueError, KeyError, TypeError) as error:  # which of them differs between releases of packaging
-            raise BadInput(f"{place}: a marker that cannot be evaluated: {str(error)[:200]}") from None
+        answer = answers.pop() if len(answers) == 1 else None
+        if answer is None:
+            _refuse_no_marker(marker, place)
+        return answer
 
     def hold_in_lock(self, marker: Any, place: str, extras: frozenset[str], groups: frozenset[str]) -> bool | None:
         """Whether a marker of a pylock.toml holds, which may ask for the extras and groups that get installed."""
         text = str(marker)
-        if any(name in text for name in _NEVER_KNOWN):
+        if any(name in text for name in _NEVER):
             return None
         parts = {"extras": extras, "dependency_groups": groups}
         answers = set()
         for environment in self._environments(text):
             try:
-                answers.add(bool(marker.evaluate({**environment, **parts}, context="lock_file")))
+                answers.add(bool(marker.evaluate({**environment, **_UNTOLD, **parts}, context="lock_file")))
             except (ValueError, KeyError, TypeError) as error:
                 raise BadInput(f"{place}: a marker that cannot be evaluated: {str(error)[:200]}") from None
         return answers.pop() if len(answers) == 1 else None
@@ -108,8 +97,18 @@ class Conditions:
         return tuple([each for each in _PYTHONS if satisfies(f"{each}.99", clauses, "specifier")]) or _PYTHONS
 
 
+def _refuse_no_marker(marker: str, place: str) -> None:
+    """Raises BadInput for what is no marker at all; one that only cannot be decided passes."""
+    from packaging.markers import InvalidMarker, Marker
+
+    try:
+        Marker(marker)
+    except (InvalidMarker, RecursionError):
+        raise BadInput(f"{place}: not a marker: {marker[:200]!r}") from None
+
+
 def environment_of(system: str, machine: str, python: str) -> dict[str, str]:
-    """The marker variables of a CPython on a machine; `3.12` counts as `3.12.0`."""
+    """What markers may ask of a CPython on a machine; `3.12` counts as `3.12.0`."""
     numbers = python.split(".")
     full = python if len(numbers) > 2 else f"{python}.0"
     platform, os_name = _OS_NAMES[system]
@@ -119,9 +118,7 @@ def environment_of(system: str, machine: str, python: str) -> dict[str, str]:
         "os_name": os_name,
         "platform_machine": written(system, machine),
         "platform_python_implementation": "CPython",
-        "platform_release": "",
         "platform_system": system,
-        "platform_version": "",
         "python_full_version": full,
         "python_version": ".".join(numbers[:2]),
         "sys_platform": platform,

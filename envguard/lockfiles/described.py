@@ -34,9 +34,7 @@ def describe(
     data: dict[str, Any] = {"schema": SNAPSHOT_SCHEMA, "described_by": {"file": listed.name, "form": listed.form}}
     data["python"] = _python(listed, target, unreadable)
     data["host"] = _host(target, unreadable)
-    data["distributions"] = {
-        name: _entry(listed, name, package, unreadable) for name, package in listed.packages.items()
-    }
+    data["distributions"] = {name: _entry(name, package, unreadable) for name, package in listed.packages.items()}
     data["distributions"] = {name: entry for name, entry in data["distributions"].items() if entry is not None}
     data["distributions_complete"] = listed.complete
     if not listed.complete:
@@ -84,7 +82,7 @@ def _host(target: Target, unreadable: dict[str, str]) -> dict[str, Any]:
     return {name: value for name, value in told.items() if value is not None}
 
 
-def _entry(listed: Listed, name: str, package: Package, unreadable: dict[str, str]) -> dict[str, Any] | None:
+def _entry(name: str, package: Package, unreadable: dict[str, str]) -> dict[str, Any] | None:
     if package.version is not None:
         return {"version": package.version}
     if package.specifier is not None:

@@ -57,10 +57,11 @@ def lighter(text: str, kept: int) -> str:
     parts = [first]
     for part in rest:
         end = part.find("\n]\n")
-        lines = part[:end].split("\n") if end >= 0 else [""]
-        if not all([line.startswith("    {") and line.endswith("},") for line in lines]):
+        body = part[: max(end, 0)]
+        each_is_one = body.startswith("    {") and body.endswith("},") and body.count("},\n    {") == body.count("\n")
+        if not each_is_one:
             return text
-        parts.append("\n".join([*lines[:kept], part[end + 1 :]]))
+        parts.append("\n".join([*body.split("\n", kept)[:kept], part[end + 1 :]]))
     first, *rest = "\nwheels = [\n".join(parts).split("\nsdist = {")
     parts = [first]
     for part in rest:

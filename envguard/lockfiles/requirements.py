@@ -191,7 +191,7 @@ def _asked(line: Line, conditions: Conditions) -> Asked | None:
     plain = _plain_pin(text)
     if plain is not None:
         return Asked(plain[0], (Clause("==", plain[1]),), None, line)
-    if text.startswith("-e ") or "://" in text.partition(" ")[0] or text.startswith((".", "/", "~")):
+    if text.startswith(("-e ", ".", "/", "~")) or "://" in text.partition(" ")[0]:
         return _from_place(text.removeprefix("-e ").strip(), line)
     if text.endswith((".whl", ".tar.gz", ".zip")) and ";" not in text and "@" not in text:
         return _from_place(text, line)

@@ -32,8 +32,8 @@ _WRITTEN = {
 class Target(Frozen):
     """A machine, as far as it was told; None, and no `gpus`, where it was not.
 
-    `gpus` are entries of a snapshot's section `accelerators`, () for a machine without one. `torch` is the local version
-    of torch's build, such as cu130 or cpu. `extras` and `groups` say which parts of a lock get installed.
+    `gpus` are entries of a snapshot's section `accelerators`, () for a machine without one. `torch` is the local
+    version of torch's build, such as cu130 or cpu. `extras` and `groups` say which parts of a lock get installed.
     """
 
     python: str | None = None
@@ -74,7 +74,7 @@ def parse_target(given: Iterable[str]) -> Target:
         python is not None and python.endswith("t"),
         system,
         _machine(one("machine"), system),
-        _gpus(found["gpu"], one("memory")) if "gpu" in found else _no_gpu(one("memory")),
+        _gpus(found.get("gpu"), one("memory")),
         _version("driver", one("driver")),
         _version("cuda", one("cuda")),
         _torch(one("torch")),
@@ -87,7 +87,7 @@ def parse_target(given: Iterable[str]) -> Target:
 def _split(item: str) -> tuple[str, str]:
     name, equals, value = item.partition("=")
     if equals:
-        plain = name.strip().lower().replace("os", "system") if name.strip().lower() == "os" else name.strip().lower()
+        plain = {"os": "system", "arch": "machine"}.get(name.strip().lower(), name.strip().lower())
         if plain not in KEYS:
             raise BadInput(f"--target {item}: unknown key {name.strip()!r}, expected one of {', '.join(KEYS)}")
         if not value.strip():
@@ -145,7 +145,7 @@ def _torch(text: str | None) -> str | None:
 def build_of(local: str) -> dict[str, str | None] | None:
     """What a torch of a local version was built for; None for a local version that says nothing of it."""
     made: dict[str, str | None] = {"cuda": None, "hip": None, "xpu": None}
-    first = local.split(".")[0] if not local.startswith("rocm") else local
+    first = local if local.startswith("rocm") else local.partition(".")[0]
     if first == "cpu":
         return made
     if first == "xpu":
@@ -159,9 +159,12 @@ def build_of(local: str) -> dict[str, str | None] | None:
     return None
 
 
-def _gpus(names: list[str], memory: str | None) -> tuple[tuple[tuple[str, Any], ...], ...]:
-    if [name.lower() for name in names] == ["none"]:
-        return _no_gpu(memory) or ()
+def _gpus(names: list[str] | None, memory: str | None) -> tuple[tuple[tuple[str, Any], ...], ...] | None:
+    has_none = names is not None and [name.lower() for name in names] == ["none"]
+    if (names is None or has_none) and memory is not None:
+        raise BadInput(f"--target memory={memory}: is about a GPU: name it, as in gpu=RTX 4090")
+    if names is None or has_none:
+        return None if names is None else ()
     most = None if memory is None else _memory(memory)
     found = []
     counts: dict[str, int] = {}
@@ -172,11 +175,6 @@ def _gpus(names: list[str], memory: str | None) -> tuple[tuple[tuple[str, Any], 
         entry = {"kind": kind, "index": index, **facts, **({} if most is None else {"memory_total": most})}
         found.append(tuple(entry.items()))
     return tuple(found)
-
-
-def _no_gpu(memory: str | None) -> None:
-    if memory is not None:
-        raise BadInput(f"--target memory={memory}: is about a GPU: name it, as in gpu=RTX 4090")
 
 
 def _gpu(name: str) -> tuple[str, dict[str, Any]]:
@@ -196,8 +194,8 @@ def _gpu(name: str) -> tuple[str, dict[str, Any]]:
         near = get_close_matches(plain(name[:60]), names(), n=3)
         question = f", did you mean {' or '.join(near)}?" if near else ""
         raise BadInput(
-            f"--target gpu={name}: not a GPU that envguard knows by name{question}; its compute capability says the same,"
-            " as in gpu=sm_89 or gpu=8.9 (AMD: gfx942, Intel: xpu, Apple: mps, no GPU: none)"
+            f"--target gpu={name}: not a GPU that envguard knows by name{question}; its compute capability says the"
+            " same, as in gpu=sm_89 or gpu=8.9 (AMD: gfx942, Intel: xpu, Apple: mps, no GPU: none)"
         )
     bare = lowered.startswith("sm_") or lowered[0].isdigit()
     return "cuda", {"name": None if bare else name, "compute_capability": capability}

@@ -8,16 +8,19 @@ from envguard.rule import (
     AcceleratorNeed,
     ArchitectureNeed,
     CapabilityNeed,
+    CopiesNeed,
     DeviceNeed,
     DistributionNeed,
     DriverForCudaNeed,
     DriverNeed,
+    LoadedNeed,
     MemoryNeed,
     OwnerNeed,
     PythonBuildNeed,
     PythonNeed,
     RequiredInTurnNeed,
     RequirementsNeed,
+    RequiresPythonNeed,
     RunsOnNeed,
     SchemeNeed,
     SystemNeed,
@@ -26,6 +29,7 @@ from envguard.rule import (
     VariableNeed,
     VisibleNeed,
     WeightsNeed,
+    WithoutNeed,
 )
 from envguard.versions import satisfies
 
@@ -82,11 +86,20 @@ def need_text(need: Need) -> str:
         case DistributionNeed():
             return need.wanted.text
         case RequirementsNeed():
-            return f"what the installed {need.distribution} itself requires"
+            return f"what the installed {need.distribution} itself requires{_graver(need)}"
         case RequiredInTurnNeed():
             return f"all that the installed {need.distribution} requires, and what that requires in turn"
         case OwnerNeed():
-            return f"import {need.import_name} loads the distribution {need.distribution}"
+            where = ", where there is such a module" if need.optional else ""
+            return f"import {need.import_name} loads the distribution {_either(need.distributions)}{where}"
+        case CopiesNeed():
+            return f"one copy of the metadata of {need.wanted.name}"
+        case LoadedNeed():
+            return f"{need.import_name} imported in the version of {need.distribution} that is installed"
+        case WithoutNeed():
+            return f"none of {', '.join(need.distributions)} beside {need.instead}"
+        case RequiresPythonNeed():
+            return f"the Python that the installed {need.distribution} requires"
         case DeviceNeed():
             return f"device {_either(need.kinds)} asked for"
         case RunsOnNeed():
@@ -122,6 +135,16 @@ def need_text(need: Need) -> str:
             return f"the build tool {need.tool}"
         case VariableNeed():
             return _variable(need)
+
+
+def _graver(need: RequirementsNeed) -> str:
+    """Which of a distribution's requirements count in full, where not all do."""
+    parts = []
+    if need.imported is not None:
+        parts.append(f"to be missing counts in full for {', '.join(need.imported)}")
+    if need.compared is not None:
+        parts.append(f"a wrong version for {', '.join(need.compared)}")
+    return f" ({'; '.join(parts)}; the rest as a warning)" if parts else ""
 
 
 def when_text(when: When, owner: str = "") -> str:

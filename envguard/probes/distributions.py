@@ -15,6 +15,7 @@ from envguard.probes.importer import below, project_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from envguard.probes.folders import Folder
@@ -50,6 +51,27 @@ def distributions(
     if names is None and folders.unlisted:
         unreadable["/distributions"] = "; ".join(folders.unlisted.values())
     return Observed(value, unreadable)
+
+
+def versions(names: Iterable[str], folders: Folders) -> Observed:
+    """The versions of distributions, read from the names of their metadata folders alone wherever these tell them.
+
+    Many times faster than `distributions`; what a distribution declares is left unobserved.
+    """
+    value: dict[str, Any] = {}
+    slow = []
+    for name in names:
+        copies = [(folder, entry) for folder in folders.listed for entry in folder.metadata.get(name, ())]
+        if not copies and not folders.unlisted:
+            value[name] = None
+            continue
+        stem = copies[0][1][:-10].rpartition("-") if copies and copies[0][1].endswith(".dist-info") else ("", "", "")
+        if stem[0] and stem[2][:1].isdigit():
+            value[name] = {"version": stem[2]}
+        else:
+            slow.append(name)
+    more = distributions((), frozenset(slow), folders) if slow else Observed({})
+    return Observed({**value, **more.value}, more.unreadable)
 
 
 def leftovers(path: tuple[str, ...], folders: Folders | None = None) -> list[str]:
@@ -133,6 +155,9 @@ def _describe(
         "editable": project is not None or _linked(name, folder, entry, folders),
         "duplicates": [metadata_of(*copy)[0] or "unknown" for copy in copies[1:] if not _is_build(copy, project)],
     }
+    if version is None or described["duplicates"]:
+        seen = [copies[0], *[copy for copy in copies[1:] if not _is_build(copy, project)]]
+        described["copies"] = [{"path": one.join(each), "version": metadata_of(one, each)[0]} for one, each in seen]
     if details:
         described["top_level"] = import_names(folder, entry)
         described["installer"] = (_text(folder, entry, "INSTALLER") or "").strip() or None

@@ -137,12 +137,13 @@ def is_conda(prefix: str) -> bool:
     return os.path.isdir(os.path.join(prefix, "conda-meta"))
 
 
-def system_fact() -> Observed:
-    """The operating system, as section `host` has it. Another interpreter runs on the same one."""
+def system_fact(machine: str = "") -> Observed:
+    """The operating system, which another interpreter runs on too, and an architecture, as section `host` has them."""
     system = SYSTEMS.get(sys.platform)
+    value = {"machine": machine} if machine else {}
     if system is None:
-        return Observed({}, {"/host/system": f"{sys.platform} is not a system that envguard knows"})
-    return Observed({"system": system})
+        return Observed(value, {"/host/system": f"{sys.platform} is not a system that envguard knows"})
+    return Observed({"system": system, **value})
 
 
 def implementation_text(name: str) -> str:

@@ -6,28 +6,32 @@ import os
 import sys
 
 from envguard.frozen import Frozen
+from envguard.markers import NOT_FOLLOWED, declared, known_of
 from envguard.model import SNAPSHOT_SCHEMA, Environment
-from envguard.probes.distributions import distributions, import_owners
+from envguard.probes.distributions import distributions, import_owners, versions
 from envguard.probes.folders import Folders
 from envguard.probes.interpreter import python_facts, system_fact
 from envguard.rule import (
     AcceleratorNeed,
     ArchitectureNeed,
     CapabilityNeed,
+    CopiesNeed,
     DistributionNeed,
     DriverForCudaNeed,
     DriverNeed,
+    LoadedNeed,
     MemoryNeed,
     OwnerNeed,
     RequiredInTurnNeed,
     RequirementsNeed,
+    RequiresPythonNeed,
     RunsOnNeed,
     ToolNeed,
     TorchBuildNeed,
     VariableNeed,
     VisibleNeed,
+    WithoutNeed,
 )
-from envguard.versions import NOT_FOLLOWED, declared
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,13 +61,14 @@ SYSTEM_ALONE = frozenset({"system"})
 class Wanted(Frozen):
     """The facts to observe. Python's own facts always belong to it, because fixes name the interpreter.
 
-    `distributions` are names, or None for all; `owners` maps an import name to the distribution that should own it;
-    `requirements` are distributions whose declared requirements are wanted too, `in_turn` those whose requirements'
-    requirements are, and so on.
+    `distributions` are names, or None for all; `owners` maps an import name to the distributions that may own it;
+    `loaded` are import names, of which a running process may hold some; `requirements` are distributions whose declared
+    requirements are wanted too, `in_turn` those whose requirements' requirements are, and so on.
     """
 
     distributions: frozenset[str] | None
-    owners: tuple[tuple[str, str], ...] = ()
+    owners: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    loaded: frozenset[str] = frozenset()
     requirements: frozenset[str] = frozenset()
     in_turn: frozenset[str] = frozenset()
     host: frozenset[str] | None = SYSTEM_ALONE
@@ -90,7 +95,8 @@ EVERYTHING = Wanted(
 def wanted_by(rules: Iterable[Rule]) -> Wanted:
     """The union of the facts that some rules name, and of those that their fixes need."""
     named = set(EVERYTHING_ABOUT)
-    owners: dict[str, str] = {}
+    owners: dict[str, tuple[str, ...]] = {}
+    loaded: set[str] = set()
     requirements: set[str] = set()
     in_turn: set[str] = set()
     variables = set(FIX_VARIABLES)
@@ -112,7 +118,17 @@ def wanted_by(rules: Iterable[Rule]) -> Wanted:
             in_turn.add(need.distribution)
             named.add(need.distribution)
         elif isinstance(need, OwnerNeed):
-            owners[need.import_name] = need.distribution
+            owners[need.import_name] = need.distributions
+            named.add(need.distributions[0])
+        elif isinstance(need, CopiesNeed):
+            named.add(need.wanted.name)
+        elif isinstance(need, LoadedNeed):
+            loaded.add(need.import_name)
+            named.add(need.distribution)
+        elif isinstance(need, WithoutNeed):
+            named.update(need.distributions)
+        elif isinstance(need, RequiresPythonNeed):
+            named.add(need.distribution)
         elif isinstance(need, ToolNeed):
             toolchain = True
         elif isinstance(need, VariableNeed):
@@ -125,6 +141,7 @@ def wanted_by(rules: Iterable[Rule]) -> Wanted:
     return Wanted(
         distributions=frozenset(named),
         owners=tuple(sorted(owners.items())),
+        loaded=frozenset(loaded),
         requirements=frozenset(requirements),
         in_turn=frozenset(in_turn),
         hardware=hardware,
@@ -185,7 +202,7 @@ class _Record:
 def _observe_python(record: _Record, wanted: Wanted, interpreter: Interpreter, folders: Folders) -> None:
     record.add("python", python_facts(interpreter, folders))
     if wanted.host == SYSTEM_ALONE:
-        record.add("host", system_fact())
+        record.add("host", system_fact(interpreter.machine))
     else:
         from envguard.probes.host import host_facts
 
@@ -200,30 +217,37 @@ def _observe_distributions(record: _Record, wanted: Wanted, interpreter: Interpr
     else:
         _observe_declared(record, observed.value, wanted, interpreter, folders)
     if wanted.owners:
-        names = {import_name: (distribution,) for import_name, distribution in wanted.owners}
+        names = dict(wanted.owners)
         record.add("import_owners", import_owners(interpreter.path, names, folders, interpreter.suffixes))
+    if wanted.loaded and interpreter.current:
+        from envguard.probes.variables import loaded_modules
+
+        record.data["loaded_modules"] = loaded_modules(wanted.loaded & sys.modules.keys()).value
 
 
 def _observe_declared(
     record: _Record, listed: dict[str, Any], wanted: Wanted, interpreter: Interpreter, folders: Folders
 ) -> None:
     """Add what distributions declare; of those wanted in turn, what that declares, and so on."""
-    names, followed = _declared_by(listed, wanted.requirements | wanted.in_turn), set(wanted.in_turn)
-    new = _declared_by(listed, wanted.in_turn)
+    known = known_of(Environment(record.data))
+    names, followed = _declared_by(listed, wanted.requirements | wanted.in_turn, known), set(wanted.in_turn)
+    new = _declared_by(listed, wanted.in_turn, known)
     while names:
-        missing = frozenset(names.difference(listed))
-        if missing:
-            more = distributions(interpreter.path, missing, folders)
+        new = new.difference(followed, NOT_FOLLOWED)
+        brief = [name for name in new if name in listed and "requires" not in (listed[name] or {"requires": ()})]
+        missing = frozenset(names.difference(listed)).union(brief)
+        alone = missing - new  # their versions are all that is asked
+        for more in (versions(alone, folders), distributions(interpreter.path, missing - alone, folders)):
             listed.update(more.value)
             record.unreadable(more.unreadable)
-        new = new.difference(followed, NOT_FOLLOWED)
         followed |= new
-        names = new = _declared_by(listed, frozenset(new))
+        names = new = _declared_by(listed, frozenset(new), known)
 
 
-def _declared_by(listed: Mapping[str, Any], names: frozenset[str]) -> set[str]:
-    """The distributions that others declare without a condition; what a bad line means is the rule's to say."""
-    return {each.name for name in names for each in declared(tuple((listed.get(name) or {}).get("requires", ()))) or ()}
+def _declared_by(listed: Mapping[str, Any], names: frozenset[str], known: Mapping[str, str]) -> set[str]:
+    """The distributions that others declare for this machine; what a bad line means is the rule's to say."""
+    requires = [tuple((listed.get(name) or {}).get("requires", ())) for name in names]
+    return {each.name for lines in requires for each in declared(lines, known) or ()}
 
 
 def _ask_for_hardware(record: _Record) -> Any:
@@ -264,7 +288,7 @@ def _observe_architectures(record: _Record, interpreter: Interpreter) -> None:
         record.data["torch_build"]["arch_list"] = None if carried is None else list(carried)
 
 
-def full_snapshot(interpreter: Interpreter, owners: tuple[tuple[str, str], ...]) -> Environment:
+def full_snapshot(interpreter: Interpreter, owners: tuple[tuple[str, tuple[str, ...]], ...]) -> Environment:
     """Every fact of an environment, with the time it was taken; `owners` maps import names to their distributions."""
     from datetime import datetime, timezone
 

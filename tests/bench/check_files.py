@@ -15,7 +15,8 @@ import statistics
 import sys
 import tempfile
 
-from check_speed import interleaved
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+from tests.bench.check_speed import interleaved
 
 PINS = {
     "torch": "2.11.0",
@@ -46,7 +47,8 @@ def wheels(name: str, version: str) -> list[str]:
     """The entries of a package's wheels, each as long as a real one."""
     file = f"{name.replace('-', '_')}-{version}-cp312-cp312-manylinux_2_28_x86_64.whl"
     url = f"https://files.pythonhosted.org/packages/{'0' * 60}/{file}"
-    entry = f'    {{ url = "{url}", upload-time = 2026-10-09T08:38:56Z, size = 118387, hashes = {{ sha256 = "{"0" * 64}" }} }},'
+    hashes = f'hashes = {{ sha256 = "{"0" * 64}" }}'
+    entry = f'    {{ url = "{url}", upload-time = 2026-10-09T08:38:56Z, size = 118387, {hashes} }},'
     return [entry] * WHEELS
 
 

@@ -16,16 +16,19 @@ from envguard.rule import (
     AcceleratorNeed,
     ArchitectureNeed,
     CapabilityNeed,
+    CopiesNeed,
     DeviceNeed,
     DistributionNeed,
     DriverForCudaNeed,
     DriverNeed,
     FixTemplate,
+    LoadedNeed,
     MemoryNeed,
     OwnerNeed,
     PythonBuildNeed,
     PythonNeed,
     RequirementsNeed,
+    RequiresPythonNeed,
     Rule,
     SchemeNeed,
     SystemNeed,
@@ -34,6 +37,7 @@ from envguard.rule import (
     VariableNeed,
     VisibleNeed,
     When,
+    WithoutNeed,
 )
 from envguard.versions import parse_clauses, parse_wanted
 
@@ -102,7 +106,22 @@ def test_several_rows_share_what_they_have_in_common() -> None:
     [
         (DistributionNeed(parse_wanted("nvidia-modelopt[hf]>=0.33.1,<0.44")), "nvidia-modelopt[hf]>=0.33.1,<0.44"),
         (RequirementsNeed("optimum-quanto"), "what the installed optimum-quanto itself requires"),
-        (OwnerNeed("optimum", "optimum-quanto"), "import optimum loads the distribution optimum-quanto"),
+        (OwnerNeed("optimum", ("optimum-quanto",)), "import optimum loads the distribution optimum-quanto"),
+        (
+            OwnerNeed("triton", ("triton", "*"), True),
+            "import triton loads the distribution triton or *, where there is such a module",
+        ),
+        (CopiesNeed(parse_wanted("torchao>=0.7.0")), "one copy of the metadata of torchao"),
+        (LoadedNeed("torch", "torch"), "torch imported in the version of torch that is installed"),
+        (
+            WithoutNeed(("bitsandbytes-windows",), "bitsandbytes", "bitsandbytes"),
+            "none of bitsandbytes-windows beside bitsandbytes",
+        ),
+        (RequiresPythonNeed("torch"), "the Python that the installed torch requires"),
+        (
+            RequirementsNeed("a", ("b",)),
+            "what the installed a itself requires (to be missing counts in full for b; the rest as a warning)",
+        ),
         (DeviceNeed(("cuda", "xpu")), "device cuda or xpu asked for"),
         (SchemeNeed(("nf4",)), "scheme nf4"),
         (AcceleratorNeed(("cuda", "xpu", "mps")), "a visible device of kind cuda, xpu or mps"),

@@ -232,14 +232,31 @@ def test_a_rule_of_a_host_names_that_one_host(host: dict[str, Any]) -> None:
     check_tables(tables({**INSTALLED, "origin": "host", "when": {"host": ["diffusers"]}}))
 
 
+NOT_OPTIONAL = {"import": "a", "distributions": ["a"], "optional": False}
 NEEDS: dict[str, tuple[list[Any], list[Any]]] = {
     "distribution": (
         ["torchao", "nvidia-modelopt[hf]>=0.33.1,<0.44"],
         ["", ">=1", "torch>=x", "a; b", "a @ x", "²", 3, []],
     ),
-    "requirements": (["optimum-quanto"], ["", " ", 3, ["a"]]),
+    "requirements": (
+        ["optimum-quanto", {"of": "torch"}, {"of": "torch", "imported": ["a"], "compared": ["b*"], "unused": ["c"]}],
+        ["", " ", 3, ["a"], {}, {"imported": ["a"]}, {"of": ""}, {"of": "a", "imported": []}, {"of": "a", "other": 1}],
+    ),
     "required_in_turn": (["nvidia-modelopt"], ["", " ", 3, ["a"]]),
-    "owner": (["torchao"], ["", "diffusers", 3, ["torchao"]]),
+    "owner": (
+        ["torchao", {"import": "triton", "distributions": ["triton", "*"], "optional": True}],
+        ["", "diffusers", 3, ["torchao"], {}, {"import": "a"}, {"import": "a", "distributions": []}, NOT_OPTIONAL],
+    ),
+    "copies": (["torchao>=0.7.0"], ["torchao", "", ">=1", 3]),
+    "loaded": (
+        ["torchao", {"import": "torch", "distribution": "torch"}],
+        ["", "diffusers", 3, {}, {"import": "torch"}, {"import": "torch", "distribution": ""}],
+    ),
+    "without": (
+        [{"backend": "torchao", "distributions": ["torchao-nightly"]}],
+        ["torchao", {}, {"backend": "torchao"}, {"backend": "gguf-", "distributions": ["a"]}],
+    ),
+    "requires_python": (["torchao"], ["", 3, ["torchao"]]),
     "device": ([["cuda", "cpu"]], [[], "cuda", ["cuda:0"], ["gpu"], [3]]),
     "runs_on": ([["cuda", "cpu"]], [[], "cuda", ["cuda:0"], ["gpu"], [3]]),
     "scheme": ([["int8"]], [[], "int8", [3], ["int9"]]),
@@ -664,7 +681,7 @@ ONLY_THE_LOADER = (
     r"do not overlap",
     r"has no scheme",
     r"when\.backend: expected a list of",
-    r"need\.owner: expected one of",
+    r"need\.(owner|loaded|without): expected one of",
     r"when\.host: expected exactly one host",
     r"(fact|comparison): expected ",
     r"backend\.name: expected a name of its own",
