@@ -6,6 +6,8 @@ environment nothing is set; what else only the machine can tell is no part of it
 
 from __future__ import annotations
 
+import os
+
 from envguard.errors import BadInput
 from envguard.lockfiles.target import build_of
 from envguard.model import SNAPSHOT_SCHEMA, Environment
@@ -38,7 +40,7 @@ def describe(
     data["distributions"] = {name: entry for name, entry in data["distributions"].items() if entry is not None}
     data["distributions_complete"] = listed.complete
     if not listed.complete:
-        unreadable["/distributions"] = f"{listed.name} does not name it, and something that it names may bring it"
+        unreadable["/distributions"] = f"not named in {os.path.basename(listed.name)}, and may come with what is"
     for name, why in listed.missing.items():
         unreadable[f"/distributions/{name}"] = why
     _hardware(data, target, unreadable)
@@ -86,9 +88,7 @@ def _entry(name: str, package: Package, unreadable: dict[str, str]) -> dict[str,
     if package.version is not None:
         return {"version": package.version}
     if package.specifier is not None:
-        reason = f"{package.place} names no version of it" + (
-            f", only {package.specifier}" if package.specifier else ""
-        )
+        reason = f"{package.place} asks for {package.specifier or 'any version'}, which leaves a choice"
         unreadable[f"/distributions/{name}/version"] = reason
         return {"version": None, "specifier": package.specifier}
     pointer = f"/distributions/{name}"

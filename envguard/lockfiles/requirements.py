@@ -103,8 +103,8 @@ class _Reader:
             elif option == "--require-hashes":
                 self.hashes = True
             elif option is None:
-                said, hashes, _ = logical.partition(" --")
-                self.hashes = self.hashes or " --hash" in f" --{hashes}"
+                said, _, options = logical.partition(" --")
+                self.hashes = self.hashes or " --hash" in f" --{options}"
                 yield Line(said.strip(), place, constrains)
 
     def _included(self, value: str, path: str, place: str, constrains: bool, above: tuple[str, ...]) -> Iterator[Line]:
