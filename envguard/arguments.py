@@ -34,6 +34,7 @@ class CheckArguments(Frozen):
     target: tuple[str, ...] = ()
     format: str = "text"
     ignore: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
     strict: bool = False
     allow_undecided: bool = False
 
@@ -51,9 +52,10 @@ _VALUES = {
     "--target": "target",
     "--format": "format",
     "--ignore": "ignore",
+    "--rules": "rules",
 }
 _FLAGS = {"--strict": "strict", "--allow-undecided": "allow_undecided"}
-_REPEATED = ("backend", "snapshot", "requirements", "target", "ignore")
+_REPEATED = ("backend", "snapshot", "requirements", "target", "ignore", "rules")
 _CHOICES = {"host": HOSTS, "operation": OPERATIONS, "format": FORMATS}
 
 
@@ -104,14 +106,22 @@ def parser() -> argparse.ArgumentParser:
     snapshot.add_argument("--python", metavar="EXE", help="another interpreter or virtual environment")
     explain = commands.add_parser("explain", help="say what a rule needs, why, and how to mend it", allow_abbrev=False)
     explain.add_argument("rule", metavar="RULE-ID", help="such as bitsandbytes/version")
+    _add_rules(explain)
     rules = commands.add_parser("rules", help="list the rules", allow_abbrev=False)
     rules.add_argument("--backend", metavar="B", help="the rules of one backend")
     rules.add_argument("--format", choices=("text", "json"), default="text", help="(default: text)")
+    _add_rules(rules)
     parts = rules.add_subparsers(dest="part", metavar="audit", parser_class=Parser)
     _add_audit(
         parts.add_parser("audit", help="compare the rules with the source of a host release", allow_abbrev=False)
     )
     return root
+
+
+def _add_rules(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--rules", metavar="FOLDER", action="append", default=[], help="a folder of further rules; repeats"
+    )
 
 
 def _add_audit(audit: argparse.ArgumentParser) -> None:
@@ -185,5 +195,6 @@ def _add_check(check: argparse.ArgumentParser) -> None:
     check.add_argument(
         "--ignore", metavar="RULE-ID", action="append", default=[], help="a rule that does not decide; repeats"
     )
+    _add_rules(check)
     check.add_argument("--strict", action="store_true", help="exit 1 for a degraded backend, and in a survey too")
     check.add_argument("--allow-undecided", action="store_true", help="exit 0 where a fact could not be observed")

@@ -142,7 +142,7 @@ def _run(words: list[str]) -> int:
         case "snapshot":
             return _snapshot(parsed)
         case "explain":
-            return _explain(parsed.rule)
+            return _explain(parsed.rule, parsed.rules)
         case "rules":
             return _audit(parsed) if parsed.part == "audit" else _rules(parsed)
     definition.print_help(sys.stderr)
@@ -167,7 +167,7 @@ def _check(arguments: CheckArguments) -> int:
         validate(arguments.host, arguments.device, arguments.operation)
     except ValueError as error:
         raise _bad(str(error)) from None
-    book = load()
+    book = load(arguments.rules)
     for spec in arguments.backend:
         resolve_spec(book, spec)
     unknown = [rule for rule in arguments.ignore if rule not in book.ids()]
@@ -367,12 +367,12 @@ def _snapshot(parsed: argparse.Namespace) -> int:
     return FINE
 
 
-def _explain(rule_id: str) -> int:
+def _explain(rule_id: str, folders: list[str]) -> int:
     from envguard.checks import near
     from envguard.output.explain import explain
     from envguard.shipped import load
 
-    book = load()
+    book = load(folders)
     rows = book.rows(rule_id)
     if not rows:
         raise _bad(f"no rule has the id {rule_id!r}{near(rule_id, book.ids())} (envguard rules lists them)")
@@ -385,7 +385,7 @@ def _rules(parsed: argparse.Namespace) -> int:
     from envguard.output.explain import rules_table
     from envguard.shipped import load
 
-    book = load()
+    book = load(parsed.rules)
     backend = None if parsed.backend is None else resolve_spec(book, parsed.backend)[0]
     print(rules_table(book.rows(backend=backend), parsed.format, encoding=sys.stdout.encoding))
     return FINE

@@ -113,6 +113,15 @@ class RuleBook:
             made = self._rules[wanted] = _in_order(rows)
         return made
 
+    def extended(self, tables: Tables) -> RuleBook:
+        """The same book with checked tables of others after its own; its version stays that of its own rules."""
+        added, book = RuleBook(tables), RuleBook({})
+        book.__dict__.update(self.__dict__)
+        book.backends = {**self.backends, **added.backends}
+        book._rows = [*self._rows, *added._rows]
+        book._rules, book.remembered = {}, {}
+        return book
+
     def answerable(self) -> RuleBook:
         """The rules that a file of packages and a target can answer; what only a machine can tell is left out."""
         book = RuleBook({})

@@ -225,7 +225,7 @@ def _fields(rule: Rule, releases: Callable[[str], Sequence[str]] | None) -> dict
     return {
         "needed": need_text(need),
         "match": compared,
-        "for": when_text(rule.when, rule.id.partition("/")[0]) or "every request",
+        "for": when_text(rule.when, rule.id.split("/")[-2]) or "every request",
         "holds": "" if releases is None else "; ".join(_held(rule, releases)),
         "effect": f"{_EFFECTS[rule.severity]} ({rule.kind})",
         "why": rule.why,
@@ -265,7 +265,7 @@ def _shown(fields: dict[str, str], page: Page) -> Iterator[Line]:
 def _table(rows: list[Rule], page: Page) -> Iterator[Line]:
     ids = min(max((columns(page.show(rule.id)) for rule in rows), default=0), page.width // 2)
     for rule in rows:
-        when = when_text(rule.when, rule.id.partition("/")[0])
+        when = when_text(rule.when, rule.id.split("/")[-2])
         said = page.show(need_text(rule.need)) + (page.show(f" [{when}]") if when else "")
         start = f"{pad(page.clip(page.show(rule.id), ids), ids)}  {rule.severity:<7}  "
         yield from page.wrap([(start, "strong")], said, " " * columns(start))
