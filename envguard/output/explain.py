@@ -207,16 +207,23 @@ def _fix_text(fix: FixTemplate) -> str:
 
 
 def _explain(rows: Sequence[Rule], releases: Callable[[str], Sequence[str]] | None, page: Page) -> Iterator[Line]:
-    fields = [_fields(rule, releases) for rule in rows]
-    common = {label: text for label, text in fields[0].items() if all(each[label] == text for each in fields)}
+    common, owns = told(rows, releases)
     yield from page.wrap([], page.show(rows[0].id), "  ", "strong")
     yield from _shown(common, page)
-    for number, each in enumerate(fields, 1):
-        own = {label: text for label, text in each.items() if label not in common}
+    for number, own in enumerate(owns, 1):
         if own:
             yield []
             yield [(f"row {number} of {len(rows)}", "strong")]
             yield from _shown(own, page)
+
+
+def told(
+    rows: Sequence[Rule], releases: Callable[[str], Sequence[str]] | None
+) -> tuple[dict[str, str], list[dict[str, str]]]:
+    """What all rows of one id have in common, and what each has of its own: label -> text."""
+    fields = [_fields(rule, releases) for rule in rows]
+    common = {label: text for label, text in fields[0].items() if all(each[label] == text for each in fields)}
+    return common, [{label: text for label, text in each.items() if label not in common} for each in fields]
 
 
 def _fields(rule: Rule, releases: Callable[[str], Sequence[str]] | None) -> dict[str, str]:
