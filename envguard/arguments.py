@@ -16,15 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, NoReturn
 
-FORMATS = ("text", "json", "jsonl")
+FORMATS = ("text", "json", "jsonl", "github", "junit", "sarif", "markdown")
+SHELLS = ("bash", "zsh", "tcsh")
 
 
 class CheckArguments(Frozen):
-    """What `envguard check` was asked."""
+    """What `envguard check` was asked; a host or device of None was not named."""
 
     backend: tuple[str, ...] = ()
-    host: str = "auto"
-    device: str = "auto"
+    host: str | None = None
+    device: str | None = None
     operation: str = "quantize"
     model: str | None = None
     python: str | None = None
@@ -33,6 +34,7 @@ class CheckArguments(Frozen):
     lock: str | None = None
     target: tuple[str, ...] = ()
     format: str = "text"
+    output: str | None = None
     ignore: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
     strict: bool = False
@@ -51,9 +53,12 @@ _VALUES = {
     "--lock": "lock",
     "--target": "target",
     "--format": "format",
+    "--output": "output",
+    "-o": "output",
     "--ignore": "ignore",
     "--rules": "rules",
 }
+_OF_THE_ROOT = ("command", "version", "print_completion")
 _FLAGS = {"--strict": "strict", "--allow-undecided": "allow_undecided"}
 _REPEATED = ("backend", "snapshot", "requirements", "target", "ignore", "rules")
 _CHOICES = {"host": HOSTS, "operation": OPERATIONS, "format": FORMATS}
@@ -79,7 +84,7 @@ def quick(words: Sequence[str]) -> CheckArguments | None:
 
 def check_arguments(parsed: argparse.Namespace) -> CheckArguments:
     """The arguments of a `check` that the parser has read."""
-    given: dict[str, Any] = {name: value for name, value in vars(parsed).items() if name not in ("command", "version")}
+    given: dict[str, Any] = {name: value for name, value in vars(parsed).items() if name not in _OF_THE_ROOT}
     return CheckArguments(**{**given, **{name: tuple(given[name]) for name in _REPEATED}})
 
 
@@ -99,6 +104,7 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     root.add_argument("--version", action="store_true", help="print the version of envguard and the date of its rules")
+    root.add_argument("--print-completion", choices=SHELLS, help="print a completion script for a shell (needs shtab)")
     commands = root.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     _add_check(commands.add_parser("check", help="say whether backends work here", allow_abbrev=False))
     snapshot = commands.add_parser("snapshot", help="record this environment as JSON", allow_abbrev=False)
@@ -152,10 +158,8 @@ def _add_check(check: argparse.ArgumentParser) -> None:
         default=[],
         help="a backend, or backend:scheme as bnb:nf4; repeats",
     )
-    check.add_argument("--host", choices=HOSTS, default="auto", help="the library it runs in (default: auto)")
-    check.add_argument(
-        "--device", metavar="D", default="auto", help="auto, cuda, cuda:N, rocm, xpu, mps, cpu (default: auto)"
-    )
+    check.add_argument("--host", choices=HOSTS, help="the library it runs in (default: auto)")
+    check.add_argument("--device", metavar="D", help="auto, cuda, cuda:N, rocm, xpu, mps, cpu (default: auto)")
     check.add_argument(
         "--for", dest="operation", choices=OPERATIONS, default="quantize", help="what to do (default: quantize)"
     )
@@ -192,6 +196,7 @@ def _add_check(check: argparse.ArgumentParser) -> None:
         " a lock, extra and group; repeats, or several by commas",
     )
     check.add_argument("--format", choices=FORMATS, default="text", help="(default: text)")
+    check.add_argument("-o", "--output", metavar="FILE", help="write to FILE instead of standard output (-)")
     check.add_argument(
         "--ignore", metavar="RULE-ID", action="append", default=[], help="a rule that does not decide; repeats"
     )

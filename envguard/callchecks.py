@@ -17,12 +17,21 @@ if TYPE_CHECKING:
 class CallChecks:
     """The checks behind one guarded backend: the report that it was made from, and those before each of its calls."""
 
-    def __init__(self, spec: str, host: str, device: str, operation: Operation, undecided: str) -> None:
+    def __init__(
+        self,
+        spec: str,
+        host: str,
+        device: str,
+        operation: Operation,
+        undecided: str,
+        ignore: tuple[str, ...] = (),
+    ) -> None:
         if undecided not in ("block", "allow"):
             raise ValueError(f"undecided: expected 'block' or 'allow', found {undecided!r}")
         self._book = load()
         self._device = device
         self._undecided = undecided
+        self._ignore = ignore
         self._warned: set[str] = set()
         self._permits: dict[tuple[str | None, Operation, Host, str | None], tuple[object, Permit]] = {}
         self.report = self._look(spec, operation, host)[0]
@@ -69,6 +78,14 @@ class CallChecks:
         from envguard.probes.interpreter import current
 
         report, environment = examine(
-            self._book, (spec,), None, current, host=host, device=self._device, operation=operation, weights=weights
+            self._book,
+            (spec,),
+            None,
+            current,
+            host=host,
+            device=self._device,
+            operation=operation,
+            ignore=self._ignore,
+            weights=weights,
         )
         return replace(report, undecided=self._undecided), environment

@@ -100,12 +100,19 @@ def require(
         return _passed[spec, host, device, operation, undecided]
     except KeyError:
         pass
-    checks = CallChecks(spec, host, device, operation, undecided)
+    made = _passed[spec, host, device, operation, undecided] = guarded_by(spec, host, device, operation, undecided)
+    return made
+
+
+def guarded_by(
+    spec: str, host: str, device: str, operation: Operation, undecided: str = "block", ignore: tuple[str, ...] = ()
+) -> Guarded:
+    """`require`, looked at anew, and with rules that do not decide. Raises what `require` does."""
+    checks = CallChecks(spec, host, device, operation, undecided, ignore)
     if not passes(checks.report, undecided):
         raise RequirementsNotMet(str(checks.report), checks.report)
-    checks.warn_if_degraded(checks.report, stacklevel=3)
-    made = _passed[spec, host, device, operation, undecided] = guarded(checks)
-    return made
+    checks.warn_if_degraded(checks.report, stacklevel=4)  # warn_if_degraded, guarded_by, require, its caller
+    return guarded(checks)
 
 
 _passed: dict[tuple[str, str, str, str, str], Guarded] = {}

@@ -13,6 +13,7 @@ from envguard.markers import declared, known_of
 from envguard.model import Environment, Fix, Plan
 from envguard.rows import BLOCKED, Looks, applied, look_again
 from envguard.rule import (
+    AnyNeed,
     ArchitectureNeed,
     CopiesNeed,
     DistributionNeed,
@@ -289,6 +290,8 @@ def _can_change(row: Row, changed: frozenset[str]) -> bool:
     need = row.rule.need
     if isinstance(need, RequirementsNeed | RequiredInTurnNeed):  # may declare any of them
         return True
+    if isinstance(need, AnyNeed):
+        return not changed.isdisjoint([wanted.name for wanted in need.wanted])
     if isinstance(need, OwnerNeed | WithoutNeed):
         return not changed.isdisjoint(need.distributions)
     if isinstance(need, DistributionNeed | CopiesNeed):

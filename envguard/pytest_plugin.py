@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from envguard.errors import RequirementsNotMet
     from envguard.guarded import Guarded
     from envguard.model import Report
+    from envguard.rulebook import RuleBook
+    from envguard.settings import Settings
 
     Key: TypeAlias = tuple[str, str, str, str]
     Seen: TypeAlias = dict[Key, Guarded | RequirementsNotMet]
@@ -34,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("envguard_required", required, type="args", default=[])
     for name, text in _OPTIONS.items():
         group.addoption(f"--envguard-{name}", metavar=name.upper(), help=text)
-        parser.addini(f"envguard_{name}", text, default="auto")
+        parser.addini(f"envguard_{name}", text, default="")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -44,16 +46,46 @@ def pytest_configure(config: pytest.Config) -> None:
         "envguard(spec, *, device=, host=, operation=): skip the test where the rules of a quantization backend do not"
         " pass (spec: a backend, or backend:scheme)",
     )
+    config.stash[_settings] = _project(config)
     _required(config)
     if (_default(config, "host"), _default(config, "device")) != ("auto", "auto"):
         _check_defaults(config)
 
 
-def pytest_report_header() -> str:
-    """Which envguard judges the run."""
+def pytest_report_header(config: pytest.Config) -> str:
+    """Which envguard judges the run, and what it ignores."""
     from envguard._version import __version__
 
-    return f"envguard: {__version__}"
+    ignored = _ignored(config)
+    return f"envguard: {__version__}{', ignored by pyproject.toml: ' if ignored else ''}{', '.join(ignored)}"
+
+
+_settings: pytest.StashKey[Settings | None] = pytest.StashKey()
+
+
+def _project(config: pytest.Config) -> Settings | None:
+    """`[tool.envguard]` of the project. Raises UsageError."""
+    from envguard.errors import BadInput
+    from envguard.settings import find
+
+    def book(folders: tuple[str, ...]) -> RuleBook:
+        from envguard.shipped import load, use
+
+        return use(folders) if folders else load()
+
+    try:
+        settings = find(str(config.rootpath), book)
+        if settings is not None and settings.rules:
+            book(settings.rules)
+        return settings
+    except BadInput as error:
+        raise pytest.UsageError(f"envguard: {error}") from None
+
+
+def _ignored(config: pytest.Config) -> tuple[str, ...]:
+    """The rules that the project ignores."""
+    settings = config.stash[_settings]
+    return () if settings is None else settings.ignore
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -117,13 +149,19 @@ def _read(mark: pytest.Mark, config: pytest.Config) -> Key:
 
 
 def _default(config: pytest.Config, name: str) -> str:
-    return str(config.getoption(f"envguard_{name}") or config.getini(f"envguard_{name}"))
+    """An option, from the nearest of its places: the command line, the ini file, the project's settings."""
+    told = config.getoption(f"envguard_{name}") or config.getini(f"envguard_{name}")
+    settings = config.stash[_settings]
+    return str(told or (settings is not None and getattr(settings, name)) or "auto")
 
 
 def _required(config: pytest.Config) -> set[str]:
     """The backends for which nothing skips. Raises UsageError for an unknown one."""
     given = config.getoption("envguard_required")
+    settings = config.stash[_settings]
     texts = [given] if given is not None else config.getini("envguard_required")
+    if not texts and settings is not None and given is None:
+        texts = settings.required
     names = [name.strip() for text in texts for name in text.split(",") if name.strip()]
     if not names:
         return set()
@@ -143,13 +181,13 @@ _seen: pytest.StashKey[Seen] = pytest.StashKey()
 def _look(config: pytest.Config, key: Key) -> Guarded | RequirementsNotMet:
     """What a request comes to; each is looked at once a session."""
     from envguard.errors import RequirementsNotMet
-    from envguard.guard import require
+    from envguard.guard import guarded_by
 
     seen = config.stash.setdefault(_seen, {})
     if key not in seen:
         spec, host, device, operation = key
         try:
-            seen[key] = require(spec, host, device, operation)  # type: ignore[arg-type]
+            seen[key] = guarded_by(spec, host, device, operation, ignore=_ignored(config))  # type: ignore[arg-type]
         except RequirementsNotMet as error:
             seen[key] = error
     return seen[key]

@@ -50,6 +50,12 @@ class DistributionNeed(Frozen):
     module: str | None = None  # the import name of a backend, where its presence alone is wanted
 
 
+class AnyNeed(Frozen):
+    """One of several distributions is installed, in a version that meets its clauses (plain comparison)."""
+
+    wanted: tuple[Wanted, ...]
+
+
 class RequirementsNeed(Frozen):
     """What the installed distribution itself declares is met.
 
@@ -211,6 +217,7 @@ class VariableNeed(Frozen):
 if TYPE_CHECKING:
     Need: TypeAlias = (
         DistributionNeed
+        | AnyNeed
         | RequirementsNeed
         | RequiredInTurnNeed
         | OwnerNeed

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from envguard.rule import (
     AcceleratorNeed,
+    AnyNeed,
     ArchitectureNeed,
     Backend,
     CapabilityNeed,
@@ -293,6 +294,8 @@ def make_need(row: Row, backends: Mapping[str, Backend]) -> Need:
             wanted = parse_wanted(value)
             module = None if wanted.clauses else _module_of(wanted.name, backends)
             return DistributionNeed(wanted, row.get("fact", "metadata"), row.get("comparison", "version"), module)
+        case "any_of":
+            return AnyNeed(tuple(map(parse_wanted, value)))
         case "requirements":
             if isinstance(value, str):
                 return RequirementsNeed(value)

@@ -483,6 +483,12 @@ def _exactly(*choices: str) -> Callable[[Any], bool]:
     return lambda value: value in choices
 
 
+def _are_wanted(value: Any) -> bool:
+    if not isinstance(value, list) or not 0 < len(value) == len(set(map(str, value))):
+        return False
+    return all(_is_wanted(each) and _are_plain(parse_wanted(each).clauses) for each in value)
+
+
 def _is_table(
     required: dict[str, Callable[[Any], bool]], optional: dict[str, Callable[[Any], bool]]
 ) -> Callable[[Any], bool]:
@@ -508,6 +514,7 @@ _is_without = _is_table({"backend": _is_text, "distributions": _is_list}, {})
 
 _NEEDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "distribution": (_is_wanted, "a requirement such as torchao>=0.15.0"),
+    "any_of": (_are_wanted, "a list of requirements such as mslk-cuda>=1.0.0, each with plain versions"),
     "requirements": (
         _or_text(_is_declaring),
         "the name of a distribution, or a table with of",

@@ -10,6 +10,7 @@ from envguard.judge import hardware, owners, requirements, software
 from envguard.judge.subject import asked
 from envguard.rule import (
     AcceleratorNeed,
+    AnyNeed,
     ArchitectureNeed,
     CapabilityNeed,
     CopiesNeed,
@@ -52,6 +53,8 @@ def examine(  # noqa: RET503 - `_no_judge` never returns
     match need:
         case DistributionNeed():
             return software.distribution(need)
+        case AnyNeed():
+            return software.any_of(need)
         case RequirementsNeed():
             return requirements.requirements(need)
         case RequiredInTurnNeed():

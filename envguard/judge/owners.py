@@ -114,7 +114,8 @@ def owner(need: OwnerNeed) -> tuple[Reader, Judge]:
                 return None
             found = f"{name} cannot be found by Python, though its metadata is there"
             return Finding("unmet", needed, found, None, None, _anew(distribution, version))
-        if owner in accepted or (isinstance(owner, str) and "*" in accepted) or any(one in accepted for one in others):
+        shared = origin is None and any(one in accepted for one in others)  # a namespace has several owners
+        if owner in accepted or (isinstance(owner, str) and "*" in accepted) or shared:
             if kind is _UNSEEN and not (isinstance(origin, str) and origin.endswith(_CODE)):
                 found = f"{distribution}, of which it was not observed whether it holds code"
                 return None if optional else Finding("undecided", needed, found)

@@ -8,6 +8,7 @@ from envguard.judge.subject import (
     asked,
     in_range,
     nothing,
+    reader_of,
     system_of,
     text_of,
     undecided,
@@ -15,6 +16,7 @@ from envguard.judge.subject import (
     version_of,
 )
 from envguard.model import NOT_OBSERVED, Ranged, Unreadable
+from envguard.rule import FixTemplate
 from envguard.versions import key, satisfies
 
 TYPE_CHECKING = False
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from envguard.judge.subject import Judge, Reader, Subject
     from envguard.model import Request
     from envguard.rule import (
+        AnyNeed,
         DistributionNeed,
         PythonNeed,
         SystemNeed,
@@ -63,6 +66,27 @@ def distribution(need: DistributionNeed) -> tuple[Reader, Judge]:
     if need.fact == "version-file":
         return _file_version, judge
     return version_of(name), judge
+
+
+def any_of(need: AnyNeed) -> tuple[Reader, Judge]:
+    """One of several distributions is installed, in a version that meets its clauses."""
+    readers = [version_of(wanted.name) for wanted in need.wanted]
+    needed = " or ".join([wanted.text for wanted in need.wanted])
+
+    def judge(versions: Any) -> Finding:
+        told, unknown = [], False
+        for wanted, version in zip(need.wanted, versions):
+            fits = satisfies(version, wanted.clauses, "version") if isinstance(version, str) else None
+            if fits:
+                return Finding("met", needed, f"{wanted.name} {version}")
+            unknown = unknown or (fits is None and version is not None)
+            told.append(f"{wanted.name} {text_of(version, 'is not installed')}")
+        if unknown:
+            return Finding("undecided", needed, ", ".join(told))
+        absent = all(version is None for version in versions)
+        return Finding("unmet", needed, ", ".join(told), "absent" if absent else "version")
+
+    return (lambda subject: tuple([read(subject) for read in readers])), judge
 
 
 def _file_version(subject: Subject) -> Any:
@@ -124,15 +148,33 @@ def system(need: SystemNeed) -> tuple[Reader, Judge]:
 
 
 def tool(need: ToolNeed) -> tuple[Reader, Judge]:
-    """A build tool is found."""
-    needed = _TOOLS.get(need.tool, need.tool)
+    """A build tool is found; nvcc where torch looks for it, which is CUDA_HOME if that is set."""
+    name = need.tool
+    needed = _TOOLS.get(name, name)
 
-    def judge(found: Any) -> Finding:
+    def read(subject: Subject) -> Any:
+        fact = subject.environment.fact
+        found = fact("toolchain", name)
+        if name != "nvcc" or isinstance(found, str):
+            return found
+        homes = [(each, fact("environment_variables", each)) for each in ("CUDA_HOME", "CUDA_PATH")]
+        home = next(((each, value) for each, value in homes if isinstance(value, str) and value), None)
+        return found, home, fact("toolchain", "cuda_home")
+
+    def judge(facts: Any) -> Finding:
+        found, home, toolkit = facts if type(facts) is tuple else (facts, None, "")
+        if home is not None and (found is None or toolkit is None):
+            what = "which is no CUDA toolkit" if toolkit is None else "which has no bin/nvcc"
+            remedy = FixTemplate(
+                unset=(home[0],),
+                text=f"Unset {home[0]}, or let it name a CUDA toolkit of torch's CUDA version, which has bin/nvcc.",
+            )
+            return Finding("unmet", needed, f"{home[0]}={home[1]}, {what}", None, None, remedy)
         if isinstance(found, Unreadable):
             return undecided(needed, found)
         return Finding("unmet", needed, "not found", "absent") if found is None else Finding("met", needed, str(found))
 
-    return (lambda subject: subject.environment.fact("toolchain", need.tool)), judge
+    return reader_of("tool", name, read), judge
 
 
 _TOOLS = {

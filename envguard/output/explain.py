@@ -6,6 +6,7 @@ from envguard.model import HOSTS
 from envguard.output.layout import PLAIN_WIDTH, columns, make_page, pad, plain
 from envguard.rule import (
     AcceleratorNeed,
+    AnyNeed,
     ArchitectureNeed,
     CapabilityNeed,
     CopiesNeed,
@@ -85,6 +86,8 @@ def need_text(need: Need) -> str:
     match need:
         case DistributionNeed():
             return need.wanted.text
+        case AnyNeed():
+            return _either([wanted.text for wanted in need.wanted])
         case RequirementsNeed():
             return f"what the installed {need.distribution} itself requires{_graver(need)}"
         case RequiredInTurnNeed():

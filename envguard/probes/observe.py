@@ -13,6 +13,7 @@ from envguard.probes.folders import Folders
 from envguard.probes.interpreter import python_facts, system_fact
 from envguard.rule import (
     AcceleratorNeed,
+    AnyNeed,
     ArchitectureNeed,
     CapabilityNeed,
     CopiesNeed,
@@ -120,6 +121,8 @@ def wanted_by(rules: Iterable[Rule]) -> Wanted:
         elif isinstance(need, OwnerNeed):
             owners[need.import_name] = need.distributions
             named.add(need.distributions[0])
+        elif isinstance(need, AnyNeed):
+            named.update(wanted.name for wanted in need.wanted)
         elif isinstance(need, CopiesNeed):
             named.add(need.wanted.name)
         elif isinstance(need, LoadedNeed):
@@ -131,6 +134,8 @@ def wanted_by(rules: Iterable[Rule]) -> Wanted:
             named.add(need.distribution)
         elif isinstance(need, ToolNeed):
             toolchain = True
+            if need.tool == "nvcc":
+                variables.update(("CUDA_HOME", "CUDA_PATH"))
         elif isinstance(need, VariableNeed):
             variables.add(need.name)
         elif isinstance(need, _HARDWARE):

@@ -22,11 +22,15 @@ _WINDOWS = os.name == "nt"
 def toolchain(interpreter: Interpreter, environ: Mapping[str, str]) -> Observed:
     """Section `toolchain`: nvcc, ninja, cxx, cc, python_headers, cuda_home, msvc; a path each, null = not found."""
     home = cuda_home(environ)
+    named = environ.get("CUDA_HOME") or environ.get("CUDA_PATH")
     header = os.path.join(interpreter.include, "Python.h")
     msvc = visual_cpp(environ) if _WINDOWS else None
     return Observed(
         {
-            "nvcc": (which("nvcc", f"{home}{os.sep}bin") if home else None) or which("nvcc", environ.get("PATH", "")),
+            # a variable that names a folder settles it for torch, whatever PATH holds
+            "nvcc": which("nvcc", f"{named}{os.sep}bin")
+            if named
+            else (which("nvcc", f"{home}{os.sep}bin") if home else None) or which("nvcc", environ.get("PATH", "")),
             "ninja": which("ninja", environ.get("PATH", "")),
             "cxx": _compiler(environ, "CXX", ("cl",) if _WINDOWS else ("c++",)) or msvc,
             # Triton, which compiles its launchers in C, takes the first of these

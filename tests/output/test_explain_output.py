@@ -14,6 +14,7 @@ from envguard.output.explain import explain, need_text, rules_table, when_text
 from envguard.output.layout import columns
 from envguard.rule import (
     AcceleratorNeed,
+    AnyNeed,
     ArchitectureNeed,
     CapabilityNeed,
     CopiesNeed,
@@ -111,6 +112,7 @@ def test_several_rows_share_what_they_have_in_common() -> None:
             OwnerNeed("triton", ("triton", "*"), True),
             "import triton loads the distribution triton or *, where there is such a module",
         ),
+        (AnyNeed((parse_wanted("mslk-cuda>=1.0.0"), parse_wanted("mslk"))), "mslk-cuda>=1.0.0 or mslk"),
         (CopiesNeed(parse_wanted("torchao>=0.7.0")), "one copy of the metadata of torchao"),
         (LoadedNeed("torch", "torch"), "torch imported in the version of torch that is installed"),
         (

@@ -483,3 +483,40 @@ def test_a_suite_without_marks_reads_no_rules(run: Run, monkeypatch: pytest.Monk
 def test_a_report_of_the_run_holds_the_reason(run: Run, pytester: pytest.Pytester) -> None:
     run(marked("'gguf'"), "--junitxml=it.xml")
     assert "gguf is not installed" in pytester.path.joinpath("it.xml").read_text()
+
+
+def test_what_the_project_ignores_skips_nothing_and_is_told_at_the_top(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyprojecttoml('[tool.envguard]\nignore = ["torchao/system"]\n')
+    text = "@pytest.mark.envguard('torchao')\ndef test_it(): pass\n"
+    result = run(text, "-Wdefault", data=machine(environment_variables={"X": "on"}, host={"system": "Windows"}))
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines([f"envguard: {__version__}, ignored by pyproject.toml: torchao/system"])
+
+
+def test_a_rule_to_ignore_that_nobody_knows_is_an_error_of_the_suite(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyprojecttoml('[tool.envguard]\nignore = ["torchao/sistem"]\n')
+    result = run("def test_it(): pass\n")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*no rule has the id 'torchao/sistem', did you mean torchao/system?*"])
+
+
+PROJECT = '[tool.envguard]\ndevice = "cpu"\nhost = "none"\nrequired = ["gguf"]\n'
+
+
+def test_the_project_settles_what_neither_option_nor_ini_does(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyprojecttoml(PROJECT)
+    data = without(accelerators=[])
+    run(marked("'torchao'"), data=data).assert_outcomes(passed=1)
+    run(marked("'torchao'"), "--envguard-device=auto", data=data).assert_outcomes(skipped=1)
+    run(marked("'torchao'"), data=data, ini="envguard_device = cuda").assert_outcomes(skipped=1)
+    run(marked("'torchao'"), "--envguard-host=transformers", data=data).assert_outcomes(skipped=1)
+    run(marked("'gguf'")).assert_outcomes(errors=1)
+    run(marked("'gguf'"), "--envguard-required=torchao").assert_outcomes(skipped=1)
+    run(marked("'gguf'"), ini="envguard_required = torchao").assert_outcomes(skipped=1)
+
+
+def test_a_setting_that_does_not_exist_is_an_error_of_the_suite(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyprojecttoml("[tool.envguard]\nreqiured = ['gguf']\n")
+    result = run("def test_it(): pass\n")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*pyproject.toml: tool.envguard.reqiured: unknown key*"])

@@ -22,6 +22,9 @@ import yaml
 from packaging.version import Version
 from project_files import ROOT, load_script
 
+from envguard.settings import find
+from envguard.shipped import load
+
 readme = load_script("readme")
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = readme.blocks(TEXT)
@@ -153,3 +156,11 @@ def test_the_readme_names_every_option_of_the_pytest_plugin() -> None:
     done = run([sys.executable, "-m", "pytest", "--help", "-p", "no:cacheprovider"], ROOT)
     offered = set(re.findall(r"--envguard-[a-z]+", done.stdout))
     assert offered == set(re.findall(r"--envguard-[a-z]+", TEXT))
+
+
+def test_the_settings_that_the_readme_shows_hold(tmp_path: Path) -> None:
+    (text,) = [block.text for block in BLOCKS if "[tool.envguard]" in block.text]
+    (tmp_path / "pyproject.toml").write_text(text, encoding="utf-8")
+    settings = find(str(tmp_path), load)
+    assert settings is not None
+    assert all(settings), "every key is shown"

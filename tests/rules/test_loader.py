@@ -238,6 +238,10 @@ NEEDS: dict[str, tuple[list[Any], list[Any]]] = {
         ["torchao", "nvidia-modelopt[hf]>=0.33.1,<0.44"],
         ["", ">=1", "torch>=x", "a; b", "a @ x", "²", 3, []],
     ),
+    "any_of": (
+        [["mslk-cuda>=1.0.0", "mslk"]],
+        [[], "mslk", ["mslk", "mslk"], ["mslk~=1.0"], ["; a"], [3]],
+    ),
     "requirements": (
         ["optimum-quanto", {"of": "torch"}, {"of": "torch", "imported": ["a"], "compared": ["b*"], "unused": ["c"]}],
         ["", " ", 3, ["a"], {}, {"imported": ["a"]}, {"of": ""}, {"of": "a", "imported": []}, {"of": "a", "other": 1}],
@@ -687,6 +691,7 @@ ONLY_THE_LOADER = (
     r"backend\.name: expected a name of its own",
     r"expected versions in order",
     r"need\.distribution: expected comparisons by",
+    r"need\.any_of: expected a list of requirements",
     r"need\.memory: expected a number of bytes, found \d+\.0",  # to JSON Schema 1.0 is an integer
     r"found '\s+'",  # blank text
     # the schema knows the form of a version or a requirement, the loader PEP 440 itself
