@@ -27,6 +27,7 @@ def stamps(folder: str) -> tuple[tuple[str, int, int], ...]:
 
 
 _loaded: RuleBook | None = None
+_used: tuple[tuple[str, ...], RuleBook | None] = (), None  # the folders of `use`, and what came of them
 _MARK = "envguard"  # in the name of a distribution that ships rules
 _OWN = "envguard_quant"
 
@@ -58,9 +59,12 @@ def load(folders: Iterable[str] = ()) -> RuleBook:
 
 def use(folders: Iterable[str]) -> RuleBook:
     """`load`, from now on with these folders for everybody in this process, as a project's settings ask."""
-    global _loaded
-    _loaded = load(folders)
-    return _loaded
+    global _loaded, _used
+    asked = tuple(folders)
+    if asked and (asked, _loaded) != _used:
+        _loaded = load(asked)
+        _used = asked, _loaded
+    return load()
 
 
 def shipping(path: Iterable[str]) -> list[tuple[str, str]]:
