@@ -30,9 +30,13 @@ class CheckArguments(Frozen):
     model: str | None = None
     python: str | None = None
     snapshot: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()
+    lock: str | None = None
+    target: tuple[str, ...] = ()
     format: str = "text"
     output: str | None = None
     ignore: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
     strict: bool = False
     allow_undecided: bool = False
 
@@ -45,14 +49,18 @@ _VALUES = {
     "--model": "model",
     "--python": "python",
     "--snapshot": "snapshot",
+    "--requirements": "requirements",
+    "--lock": "lock",
+    "--target": "target",
     "--format": "format",
     "--output": "output",
     "-o": "output",
     "--ignore": "ignore",
+    "--rules": "rules",
 }
 _OF_THE_ROOT = ("command", "version", "print_completion")
 _FLAGS = {"--strict": "strict", "--allow-undecided": "allow_undecided"}
-_REPEATED = ("backend", "snapshot", "ignore")
+_REPEATED = ("backend", "snapshot", "requirements", "target", "ignore", "rules")
 _CHOICES = {"host": HOSTS, "operation": OPERATIONS, "format": FORMATS}
 
 
@@ -104,14 +112,22 @@ def parser() -> argparse.ArgumentParser:
     snapshot.add_argument("--python", metavar="EXE", help="another interpreter or virtual environment")
     explain = commands.add_parser("explain", help="say what a rule needs, why, and how to mend it", allow_abbrev=False)
     explain.add_argument("rule", metavar="RULE-ID", help="such as bitsandbytes/version")
+    _add_rules(explain)
     rules = commands.add_parser("rules", help="list the rules", allow_abbrev=False)
     rules.add_argument("--backend", metavar="B", help="the rules of one backend")
     rules.add_argument("--format", choices=("text", "json"), default="text", help="(default: text)")
+    _add_rules(rules)
     parts = rules.add_subparsers(dest="part", metavar="audit", parser_class=Parser)
     _add_audit(
         parts.add_parser("audit", help="compare the rules with the source of a host release", allow_abbrev=False)
     )
     return root
+
+
+def _add_rules(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--rules", metavar="FOLDER", action="append", default=[], help="a folder of further rules; repeats"
+    )
 
 
 def _add_audit(audit: argparse.ArgumentParser) -> None:
@@ -161,10 +177,29 @@ def _add_check(check: argparse.ArgumentParser) -> None:
         default=[],
         help="a recorded environment, - for standard input; repeats",
     )
+    where.add_argument(
+        "--lock", metavar="FILE", help="what gets installed: a uv.lock, a pylock.toml, or the output of pip freeze"
+    )
+    where.add_argument(
+        "--requirements",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="what pip is asked to install: a requirements.txt; repeats",
+    )
+    where.add_argument(
+        "--target",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="the machine that a file is judged for: python, system, machine, gpu, memory, driver, cuda, torch; and of"
+        " a lock, extra and group; repeats, or several by commas",
+    )
     check.add_argument("--format", choices=FORMATS, default="text", help="(default: text)")
     check.add_argument("-o", "--output", metavar="FILE", help="write to FILE instead of standard output (-)")
     check.add_argument(
         "--ignore", metavar="RULE-ID", action="append", default=[], help="a rule that does not decide; repeats"
     )
+    _add_rules(check)
     check.add_argument("--strict", action="store_true", help="exit 1 for a degraded backend, and in a survey too")
     check.add_argument("--allow-undecided", action="store_true", help="exit 0 where a fact could not be observed")

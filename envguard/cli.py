@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from envguard.model import Environment, Report
     from envguard.output.findings import Anchor, Finding, Judged
     from envguard.rulebook import RuleBook
+    from envguard.settings import Settings
     from envguard.subjects import Subject
 
 FINE, BLOCKED, BAD_INPUT, UNDECIDED, FAULT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 70, 130, 141
@@ -150,7 +151,7 @@ def _run(words: list[str]) -> int:
         case "snapshot":
             return _snapshot(parsed)
         case "explain":
-            return _explain(parsed.rule)
+            return _explain(parsed.rule, parsed.rules)
         case "rules":
             return _audit(parsed) if parsed.part == "audit" else _rules(parsed)
     definition.print_help(sys.stderr)
@@ -168,7 +169,6 @@ def _version() -> int:
 def _check(arguments: CheckArguments) -> int:
     from envguard.checks import resolve_spec, validate
     from envguard.settings import known
-    from envguard.shipped import load
 
     if arguments.snapshot and arguments.python is not None:
         raise _bad("--python and --snapshot name two different things to look at: give one of them")
@@ -176,11 +176,12 @@ def _check(arguments: CheckArguments) -> int:
         validate(arguments.host or "auto", arguments.device or "auto", arguments.operation)
     except ValueError as error:
         raise _bad(str(error)) from None
-    book = load()
+    project, book = _project(arguments.rules)
     for spec in arguments.backend:
         resolve_spec(book, spec)
     known("--ignore", arguments.ignore, book)
-    arguments = _with_settings(arguments, book)
+    if project is not None:
+        arguments = _with_settings(arguments, project)
     if arguments.output in (None, "-"):
         return _judge(arguments, book, sys.stdout)
     from envguard.placing import Placed
@@ -190,6 +191,8 @@ def _check(arguments: CheckArguments) -> int:
 
 
 def _judge(arguments: CheckArguments, book: RuleBook, out: TextIO) -> int:
+    if arguments.lock is not None or arguments.requirements or arguments.target:
+        return _check_file(arguments, book, out)
     if arguments.model is not None:
         return _check_model(arguments, book, out)
     if not arguments.snapshot:
@@ -197,18 +200,56 @@ def _judge(arguments: CheckArguments, book: RuleBook, out: TextIO) -> int:
     return _check_snapshots(arguments, book, out)
 
 
-def _with_settings(arguments: CheckArguments, book: RuleBook) -> CheckArguments:
-    """What was asked, and where the command line does not say, what the project around the working folder says."""
-    from envguard.frozen import replace
-    from envguard.settings import find
+def _check_file(arguments: CheckArguments, book: RuleBook, out: TextIO) -> int:
+    """Judge what a file installs on a target."""
+    if arguments.lock is None and not arguments.requirements:
+        raise _bad("--target says what a file cannot: give it with --lock or --requirements")
+    for option, given in (("--python", arguments.python), ("--snapshot", arguments.snapshot)):
+        if given:
+            raise _bad(f"a file and {option} name two different things to look at: give one of them")
+    if arguments.model is not None:
+        raise _bad("--model takes an environment or a snapshot, not a file of packages")
+    from envguard.filechecks import check_file
 
+    report = check_file(
+        book,
+        arguments.backend,
+        lock=arguments.lock,
+        requirements=arguments.requirements,
+        target=arguments.target,
+        host=arguments.host or "auto",
+        device=arguments.device or "auto",
+        operation=arguments.operation,  # type: ignore[arg-type]
+        ignore=arguments.ignore,
+    )
+    return _emit(report, arguments, book, out)
+
+
+def _project(folders: Sequence[str]) -> tuple[Settings | None, RuleBook]:
+    """The settings of the project around the working folder, and the rules with its folders and those given."""
+    from envguard.settings import find
+    from envguard.shipped import load
+
+    given = tuple(folders)
     try:
         folder = os.getcwd()
     except OSError:  # it was removed; then no project is around it
-        return arguments
-    project = find(folder, lambda: book)
-    if project is None:
-        return arguments
+        return None, load(given)
+    books: dict[tuple[str, ...], RuleBook] = {}
+
+    def book(rules: tuple[str, ...]) -> RuleBook:
+        if rules not in books:
+            books[rules] = load((*rules, *given))
+        return books[rules]
+
+    project = find(folder, book)
+    return project, book(() if project is None else project.rules)
+
+
+def _with_settings(arguments: CheckArguments, project: Settings) -> CheckArguments:
+    """What was asked, and where the command line does not say, what the project says."""
+    from envguard.frozen import replace
+
     return replace(
         arguments,
         backend=arguments.backend or (project.backends if arguments.model is None else ()),
@@ -334,7 +375,7 @@ def _whole(judged: Sequence[Judged], arguments: CheckArguments, book: RuleBook, 
         case "github":
             from envguard.output.github import render as github
 
-            text = github(judged, deciding, _anchor(book))
+            text = github(judged, deciding, _anchor(arguments, book))
         case "junit":
             from envguard.output.junit import render as junit
 
@@ -342,7 +383,7 @@ def _whole(judged: Sequence[Judged], arguments: CheckArguments, book: RuleBook, 
         case "sarif":
             from envguard.output.sarif import render as sarif
 
-            text = sarif(judged, deciding, _anchor(book), book.version)
+            text = sarif(judged, deciding, _anchor(arguments, book), book.version)
         case _:
             from envguard.output.markdown import render as markdown
 
@@ -350,12 +391,13 @@ def _whole(judged: Sequence[Judged], arguments: CheckArguments, book: RuleBook, 
     return text + "\n"
 
 
-def _anchor(book: RuleBook) -> Callable[[Finding], Anchor | None]:
+def _anchor(arguments: CheckArguments, book: RuleBook) -> Callable[[Finding], Anchor | None]:
     """Where the files of the working folder name the packages of a finding, as the repository calls those files."""
     from envguard.anchors import find_anchors
     from envguard.output.findings import names_of
 
-    anchor = find_anchors(os.curdir, os.environ.get("GITHUB_WORKSPACE"))
+    judged = [*arguments.requirements, *([] if arguments.lock is None else [arguments.lock])]
+    anchor = find_anchors(os.curdir, os.environ.get("GITHUB_WORKSPACE"), judged)
     distributions = {name: backend.distribution for name, backend in book.backends.items()}
     return lambda finding: anchor(names_of(finding, distributions))
 
@@ -447,12 +489,11 @@ def _snapshot(parsed: argparse.Namespace) -> int:
     return FINE
 
 
-def _explain(rule_id: str) -> int:
+def _explain(rule_id: str, folders: list[str]) -> int:
     from envguard.checks import near
     from envguard.output.explain import explain
-    from envguard.shipped import load
 
-    book = load()
+    book = _project(folders)[1]
     rows = book.rows(rule_id)
     if not rows:
         raise _bad(f"no rule has the id {rule_id!r}{near(rule_id, book.ids())} (envguard rules lists them)")
@@ -463,9 +504,8 @@ def _explain(rule_id: str) -> int:
 def _rules(parsed: argparse.Namespace) -> int:
     from envguard.checks import resolve_spec
     from envguard.output.explain import rules_table
-    from envguard.shipped import load
 
-    book = load()
+    book = _project(parsed.rules)[1]
     backend = None if parsed.backend is None else resolve_spec(book, parsed.backend)[0]
     print(rules_table(book.rows(backend=backend), parsed.format, encoding=sys.stdout.encoding))
     return FINE

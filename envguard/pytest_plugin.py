@@ -1,7 +1,8 @@
-"""pytest's door: a marker and fixtures that skip where a backend cannot run, and a list of backends for which nothing
-skips.
+"""pytest's door: a marker and fixtures that skip where a backend cannot run, a list of backends for which nothing
+skips, and at the end what the tests asked for.
 
-Loaded in every pytest run of an environment that has envguard, so it imports nothing before a test asks for a backend.
+Loaded in every pytest run of an environment that has envguard, so it imports little before a test asks for a backend:
+for the header the rules, whose date it tells.
 """
 
 from __future__ import annotations
@@ -53,11 +54,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    """Which envguard judges the run, and what it ignores."""
+    """Which envguard judges the run, by which rules, and what it ignores."""
     from envguard._version import __version__
+    from envguard.errors import BadInput
+    from envguard.shipped import load
 
+    try:
+        rules = load().version
+    except BadInput as error:
+        raise pytest.UsageError(f"envguard: {error}") from None
     ignored = _ignored(config)
-    return f"envguard: {__version__}{', ignored by pyproject.toml: ' if ignored else ''}{', '.join(ignored)}"
+    told = f", ignored by pyproject.toml: {', '.join(ignored)}" if ignored else ""
+    return f"envguard: {__version__} (rules of {rules}){told}"
 
 
 _settings: pytest.StashKey[Settings | None] = pytest.StashKey()
@@ -68,13 +76,16 @@ def _project(config: pytest.Config) -> Settings | None:
     from envguard.errors import BadInput
     from envguard.settings import find
 
-    def book() -> RuleBook:
-        from envguard.shipped import load
+    def book(folders: tuple[str, ...]) -> RuleBook:
+        from envguard.shipped import load, use
 
-        return load()
+        return use(folders) if folders else load()
 
     try:
-        return find(str(config.rootpath), book)
+        settings = find(str(config.rootpath), book)
+        if settings is not None and settings.rules:
+            book(settings.rules)
+        return settings
     except BadInput as error:
         raise pytest.UsageError(f"envguard: {error}") from None
 
@@ -173,6 +184,7 @@ def _required(config: pytest.Config) -> set[str]:
 
 
 _seen: pytest.StashKey[Seen] = pytest.StashKey()
+_asked: pytest.StashKey[dict[Key, list[Any]]] = pytest.StashKey()  # request -> what it came to, and how often
 
 
 def _look(config: pytest.Config, key: Key) -> Guarded | RequirementsNotMet:
@@ -181,13 +193,53 @@ def _look(config: pytest.Config, key: Key) -> Guarded | RequirementsNotMet:
     from envguard.guard import guarded_by
 
     seen = config.stash.setdefault(_seen, {})
+    asked = config.stash.setdefault(_asked, {})
     if key not in seen:
         spec, host, device, operation = key
         try:
             seen[key] = guarded_by(spec, host, device, operation, ignore=_ignored(config))  # type: ignore[arg-type]
         except RequirementsNotMet as error:
             seen[key] = error
+        asked[key] = [_line(key, seen[key].report), 0]
+    asked[key][1] += 1
     return seen[key]
+
+
+def _line(key: Key, report: Report) -> str:
+    """What a request came to, in one line."""
+    from envguard.output.text import one_line
+
+    _, host, device, operation = key
+    backend = report.backends[0]
+    said = [f"device {device}"] if device != "auto" else []
+    said += [f"host {backend.request.host}"] if host != "auto" else []
+    said += [operation] if operation != "quantize" else []
+    return one_line(backend) + (f" ({', '.join(said)})" if said else "")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The verdict of each request that tests made, and how often."""
+    asked = config.stash.get(_asked, {})
+    if not asked or terminalreporter.verbosity < 0:
+        return
+    terminalreporter.section("envguard")
+    for line, times in sorted(asked.values()):
+        terminalreporter.write_line(f"{line} [asked {times} time{'' if times == 1 else 's'}]")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of pytest-xdist hands what its tests asked for to the run that shows the summary."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["envguard"] = [[list(key), *told] for key, told in session.config.stash.get(_asked, {}).items()]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """What a worker's tests asked for, added to that of the others."""
+    asked = node.config.stash.setdefault(_asked, {})
+    for key, line, times in getattr(node, "workeroutput", {}).get("envguard", ()):
+        asked.setdefault(tuple(key), [line, 0])[1] += times
 
 
 def _guarded(config: pytest.Config, key: Key) -> Guarded:

@@ -9,8 +9,17 @@ from _operator import itemgetter  # the C function alone
 
 from envguard.judge import examine
 from envguard.judge.hardware import has_capability
-from envguard.judge.subject import Finding, current_cuda, device_kind, nothing, system_of, variable_of, version_of
-from envguard.model import VERDICTS, Fix, Outcome, Unreadable
+from envguard.judge.subject import (
+    Finding,
+    current_cuda,
+    device_kind,
+    in_range,
+    nothing,
+    system_of,
+    variable_of,
+    version_of,
+)
+from envguard.model import VERDICTS, Fix, Outcome, Ranged, Unreadable
 from envguard.rule import ArchitectureNeed, OwnerNeed
 from envguard.versions import satisfies
 
@@ -102,7 +111,7 @@ class Row:
         known, when, environment = True, self.rule.when, subject.environment
         for name, clauses in when.release:
             version = environment.version(name)
-            fits = satisfies(version, clauses, "version") if isinstance(version, str) else None
+            fits = (satisfies if isinstance(version, str) else in_range)(version, clauses, "version")
             if version is None or fits is False:
                 return False
             known = known and fits is True
@@ -178,7 +187,8 @@ class Row:
         what = f"the version of {', '.join(unseen)}" if unseen else "a fact about the machine"
         origin = self.rule.origin if self.host is None else _host_origin(self.host, None)
         needed = f"{what}, which decides whether the rule applies"
-        return self._found(Finding("undecided", needed, "it was not observed"), origin)
+        ranges = [fact.reason for fact in map(environment.version, unseen) if isinstance(fact, Ranged)]
+        return self._found(Finding("undecided", needed, "; ".join(ranges) or "it was not observed"), origin)
 
     def skipped(self, because: str) -> Found:
         """The outcome where the rule was not looked at, because one that it depends on is not met."""

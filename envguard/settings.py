@@ -9,7 +9,7 @@ import os
 import sys
 
 from envguard.errors import BadInput
-from envguard.frozen import Frozen
+from envguard.frozen import Frozen, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _FILE = "pyproject.toml"
 _MOST = 1 << 20  # bytes: no pyproject.toml that a person wrote is as long
-_SIGNS = (b"tool.envguard", b"\nenvguard.", b"\nenvguard=", b"{envguard")  # without spaces and quotes
+_SIGNS = (b"tool.envguard", b"\nenvguard.", b"\nenvguard={", b"{envguard")  # without spaces and quotes
 _SPECS = "a list of backends such as bnb:nf4"
 _KEYS = {
     "backends": _SPECS,
@@ -28,6 +28,7 @@ _KEYS = {
     "device": "a device such as cuda or cpu",
     "ignore": "a list of rule ids such as torchao/version",
     "required": _SPECS,
+    "rules": "a list of folders of further rules, from where the file lies",
 }
 
 
@@ -40,10 +41,11 @@ class Settings(Frozen):
     device: str | None = None
     ignore: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
 
 
-def find(folder: str, book: Callable[[], RuleBook]) -> Settings | None:
-    """The settings of the project around a folder, None where it has none.
+def find(folder: str, book: Callable[[tuple[str, ...]], RuleBook]) -> Settings | None:
+    """The settings of the project around a folder, None where it has none. `book` loads the rules, with some folders.
 
     Raises BadInput: one line that names file and key, also for a backend, device or rule that does not exist.
     """
@@ -52,7 +54,10 @@ def find(folder: str, book: Callable[[], RuleBook]) -> Settings | None:
     if path is None or table is None:
         return None
     settings = parse(table, f"{path}: tool.envguard")
-    _check(settings, book)
+    if settings.rules:
+        beside = os.path.dirname(path)
+        settings = replace(settings, rules=tuple([os.path.join(beside, rules) for rules in settings.rules]))
+    _check(settings, lambda: book(settings.rules))
     return settings
 
 

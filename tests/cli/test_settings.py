@@ -30,7 +30,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder.parent
 
 
-def book_of_two() -> RuleBook:
+def book_of_two(folders: tuple[str, ...] = ()) -> RuleBook:
     return RULES
 
 
