@@ -267,7 +267,7 @@ def test_what_nobody_foresaw_is_a_fault(monkeypatch: pytest.MonkeyPatch, error: 
 
 
 def test_ctrl_c_anywhere_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load() -> Any:
+    def load(*folders: Any) -> Any:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("envguard.shipped.load", load)
