@@ -222,7 +222,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     asked = config.stash.get(_asked, {})
     if not asked or terminalreporter.verbosity < 0:
         return
-    terminalreporter.section("envguard")
+    terminalreporter.write_sep("=", "envguard")
     for line, times in sorted(asked.values()):
         terminalreporter.write_line(f"{line} [asked {times} time{'' if times == 1 else 's'}]")
 
@@ -261,7 +261,8 @@ def _stop(config: pytest.Config, reports: Sequence[Report]) -> NoReturn:
         if broken or backend.request.backend in _required(config):
             why = "" if broken else " (required here: envguard_required)"
             pytest.fail(f"envguard: {one_line(backend)}{why}", pytrace=False)
-    pytest.skip(f"envguard: {one_line(reports[0].backends[0])}")
+    # the place told is that of the test, as for pytest's own marks
+    raise pytest.skip.Exception(f"envguard: {one_line(reports[0].backends[0])}", _use_item_location=True)
 
 
 @pytest.fixture

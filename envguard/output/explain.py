@@ -150,6 +150,11 @@ def _graver(need: RequirementsNeed) -> str:
     return f" ({'; '.join(parts)}; the rest as a warning)" if parts else ""
 
 
+def owner_of(rule_id: str) -> str:
+    """Who a rule is of: the part before the last."""
+    return rule_id.rpartition("/")[0].rpartition("/")[2]
+
+
 def when_text(when: When, owner: str = "") -> str:
     """Which requests a row is for, "" for all; a backend that the owner names already is left out."""
     parts: list[str] = []
@@ -235,7 +240,7 @@ def _fields(rule: Rule, releases: Callable[[str], Sequence[str]] | None) -> dict
     return {
         "needed": need_text(need),
         "match": compared,
-        "for": when_text(rule.when, rule.id.split("/")[-2]) or "every request",
+        "for": when_text(rule.when, owner_of(rule.id)) or "every request",
         "holds": "" if releases is None else "; ".join(_held(rule, releases)),
         "effect": f"{_EFFECTS[rule.severity]} ({rule.kind})",
         "why": rule.why,
@@ -275,7 +280,7 @@ def _shown(fields: dict[str, str], page: Page) -> Iterator[Line]:
 def _table(rows: list[Rule], page: Page) -> Iterator[Line]:
     ids = min(max((columns(page.show(rule.id)) for rule in rows), default=0), page.width // 2)
     for rule in rows:
-        when = when_text(rule.when, rule.id.split("/")[-2])
+        when = when_text(rule.when, owner_of(rule.id))
         said = page.show(need_text(rule.need)) + (page.show(f" [{when}]") if when else "")
         start = f"{pad(page.clip(page.show(rule.id), ids), ids)}  {rule.severity:<7}  "
         yield from page.wrap([(start, "strong")], said, " " * columns(start))

@@ -307,7 +307,7 @@ def _problem(problem: _Problem, page: Page, several: bool) -> Iterator[Line]:
     strong = style if style == "faint" else f"{style} strong"
     ignored = ", ignored" if outcome.ignored else ""
     rules = page.show(", ".join(problem.rules))
-    owners = {rule.split("/")[-2] for rule in problem.rules}
+    owners = {rule.rpartition("/")[0].rpartition("/")[2] for rule in problem.rules}
     specs = page.show(f" (for {', '.join(problem.specs)})") if several and owners != set(problem.specs) else ""
     yield from page.wrap([(f"{word}{ignored}: ", strong)], rules + specs, "  ", "strong")
     if outcome.needed is None or outcome.found is None:

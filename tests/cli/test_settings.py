@@ -161,3 +161,22 @@ def test_the_table_is_found_however_toml_writes_it(project: Path) -> None:
 def test_no_toml_is_parsed_where_the_table_is_not(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(project, "[project]\ndependencies = [\n'envguard-quant',\n]\nnot toml")
     assert find(str(project), book_of_two) is None
+
+
+def test_a_project_names_folders_of_rules_from_where_its_file_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.envguard]\nrules = ["mine"]\n', encoding="utf-8")
+    for folder in ("mine", "inside"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "mine" / "it.toml").write_text(
+        '[[rule]]\nid = "a/b/c"\nneed = { driver = "working" }\nseverity = "info"\nkind = "advisory"\nwhy = "w"\n'
+        'fix = { text = "t" }\norigin = "table"\nsource = "s 1"\nchecked = 2026-11-22\n',
+        encoding="utf-8",
+    )
+    monkeypatch.chdir(tmp_path / "inside")
+    assert "a/b/c" in run("rules").out
+    assert "a/b/c" in run("explain", "a/b/c").out
+    assert run("check", "--ignore", "a/b/c").err == ""
+    (tmp_path / "mine" / "it.toml").write_text("[[rule", encoding="utf-8")
+    assert "it.toml: not TOML" in run("check").refused()

@@ -165,7 +165,8 @@ def test_the_readme_names_every_option_of_the_pytest_plugin() -> None:
 def test_the_settings_that_the_readme_shows_hold(tmp_path: Path) -> None:
     (text,) = [block.text for block in BLOCKS if "[tool.envguard]" in block.text]
     (tmp_path / "pyproject.toml").write_text(text, encoding="utf-8")
-    settings = find(str(tmp_path), lambda folders: load())
+    lay_out(tmp_path)
+    settings = find(str(tmp_path), load)
     assert settings is not None
     assert all(settings), "every key is shown"
 
