@@ -182,4 +182,4 @@ def _pascal(rule: str) -> str:
 def _uri(path: str) -> str:
     from urllib.parse import quote
 
-    return quote(path.encode("utf-8", "surrogateescape"))
+    return quote(path.encode("utf-8", "surrogatepass"))
