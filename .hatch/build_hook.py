@@ -30,5 +30,7 @@ class RulesHook(BuildHookInterface):  # type: ignore[type-arg]
         with open(compiled, "w", encoding="utf-8") as file:
             file.write(source)
         if version == "standard":
-            build_data["force_include"][rules] = "envguard/_rules"
+            for name in os.listdir(rules):  # its files alone: the pages of reference/ are for readers of the checkout
+                if os.path.isfile(os.path.join(rules, name)):
+                    build_data["force_include"][os.path.join(rules, name)] = f"envguard/_rules/{name}"
             build_data["force_include"][compiled] = "envguard/_compiled.py"

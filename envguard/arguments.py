@@ -16,21 +16,27 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, NoReturn
 
-FORMATS = ("text", "json", "jsonl")
+FORMATS = ("text", "json", "jsonl", "github", "junit", "sarif", "markdown")
+SHELLS = ("bash", "zsh", "tcsh")
 
 
 class CheckArguments(Frozen):
-    """What `envguard check` was asked."""
+    """What `envguard check` was asked; a host or device of None was not named."""
 
     backend: tuple[str, ...] = ()
-    host: str = "auto"
-    device: str = "auto"
+    host: str | None = None
+    device: str | None = None
     operation: str = "quantize"
     model: str | None = None
     python: str | None = None
     snapshot: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()
+    lock: str | None = None
+    target: tuple[str, ...] = ()
     format: str = "text"
+    output: str | None = None
     ignore: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
     strict: bool = False
     allow_undecided: bool = False
 
@@ -43,11 +49,18 @@ _VALUES = {
     "--model": "model",
     "--python": "python",
     "--snapshot": "snapshot",
+    "--requirements": "requirements",
+    "--lock": "lock",
+    "--target": "target",
     "--format": "format",
+    "--output": "output",
+    "-o": "output",
     "--ignore": "ignore",
+    "--rules": "rules",
 }
+_OF_THE_ROOT = ("command", "version", "print_completion")
 _FLAGS = {"--strict": "strict", "--allow-undecided": "allow_undecided"}
-_REPEATED = ("backend", "snapshot", "ignore")
+_REPEATED = ("backend", "snapshot", "requirements", "target", "ignore", "rules")
 _CHOICES = {"host": HOSTS, "operation": OPERATIONS, "format": FORMATS}
 
 
@@ -71,7 +84,7 @@ def quick(words: Sequence[str]) -> CheckArguments | None:
 
 def check_arguments(parsed: argparse.Namespace) -> CheckArguments:
     """The arguments of a `check` that the parser has read."""
-    given: dict[str, Any] = {name: value for name, value in vars(parsed).items() if name not in ("command", "version")}
+    given: dict[str, Any] = {name: value for name, value in vars(parsed).items() if name not in _OF_THE_ROOT}
     return CheckArguments(**{**given, **{name: tuple(given[name]) for name in _REPEATED}})
 
 
@@ -91,6 +104,7 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     root.add_argument("--version", action="store_true", help="print the version of envguard and the date of its rules")
+    root.add_argument("--print-completion", choices=SHELLS, help="print a completion script for a shell (needs shtab)")
     commands = root.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     _add_check(commands.add_parser("check", help="say whether backends work here", allow_abbrev=False))
     snapshot = commands.add_parser("snapshot", help="record this environment as JSON", allow_abbrev=False)
@@ -98,14 +112,22 @@ def parser() -> argparse.ArgumentParser:
     snapshot.add_argument("--python", metavar="EXE", help="another interpreter or virtual environment")
     explain = commands.add_parser("explain", help="say what a rule needs, why, and how to mend it", allow_abbrev=False)
     explain.add_argument("rule", metavar="RULE-ID", help="such as bitsandbytes/version")
+    _add_rules(explain)
     rules = commands.add_parser("rules", help="list the rules", allow_abbrev=False)
     rules.add_argument("--backend", metavar="B", help="the rules of one backend")
     rules.add_argument("--format", choices=("text", "json"), default="text", help="(default: text)")
+    _add_rules(rules)
     parts = rules.add_subparsers(dest="part", metavar="audit", parser_class=Parser)
     _add_audit(
         parts.add_parser("audit", help="compare the rules with the source of a host release", allow_abbrev=False)
     )
     return root
+
+
+def _add_rules(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--rules", metavar="FOLDER", action="append", default=[], help="a folder of further rules; repeats"
+    )
 
 
 def _add_audit(audit: argparse.ArgumentParser) -> None:
@@ -136,10 +158,8 @@ def _add_check(check: argparse.ArgumentParser) -> None:
         default=[],
         help="a backend, or backend:scheme as bnb:nf4; repeats",
     )
-    check.add_argument("--host", choices=HOSTS, default="auto", help="the library it runs in (default: auto)")
-    check.add_argument(
-        "--device", metavar="D", default="auto", help="auto, cuda, cuda:N, rocm, xpu, mps, cpu (default: auto)"
-    )
+    check.add_argument("--host", choices=HOSTS, help="the library it runs in (default: auto)")
+    check.add_argument("--device", metavar="D", help="auto, cuda, cuda:N, rocm, xpu, mps, cpu (default: auto)")
     check.add_argument(
         "--for", dest="operation", choices=OPERATIONS, default="quantize", help="what to do (default: quantize)"
     )
@@ -157,9 +177,29 @@ def _add_check(check: argparse.ArgumentParser) -> None:
         default=[],
         help="a recorded environment, - for standard input; repeats",
     )
+    where.add_argument(
+        "--lock", metavar="FILE", help="what gets installed: a uv.lock, a pylock.toml, or the output of pip freeze"
+    )
+    where.add_argument(
+        "--requirements",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="what pip is asked to install: a requirements.txt; repeats",
+    )
+    where.add_argument(
+        "--target",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="the machine that a file is judged for: python, system, machine, gpu, memory, driver, cuda, torch; and of"
+        " a lock, extra and group; repeats, or several by commas",
+    )
     check.add_argument("--format", choices=FORMATS, default="text", help="(default: text)")
+    check.add_argument("-o", "--output", metavar="FILE", help="write to FILE instead of standard output (-)")
     check.add_argument(
         "--ignore", metavar="RULE-ID", action="append", default=[], help="a rule that does not decide; repeats"
     )
+    _add_rules(check)
     check.add_argument("--strict", action="store_true", help="exit 1 for a degraded backend, and in a survey too")
     check.add_argument("--allow-undecided", action="store_true", help="exit 0 where a fact could not be observed")

@@ -11,16 +11,19 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
-    from typing import NoReturn
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import NoReturn, TextIO
 
     from envguard.arguments import CheckArguments
     from envguard.errors import BadInput
     from envguard.model import Report
+    from envguard.output.findings import Anchor, Finding, Judged
     from envguard.rulebook import RuleBook
+    from envguard.settings import Settings
     from envguard.subjects import Subject
 
 FINE, BLOCKED, BAD_INPUT, UNDECIDED, FAULT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 70, 130, 141
+STREAMED = ("text", "json", "jsonl")  # the formats in which each subject stands by itself
 _SEVEREST = (FAULT, BAD_INPUT, BLOCKED, UNDECIDED, FINE)
 
 
@@ -136,13 +139,19 @@ def _run(words: list[str]) -> int:
         return stop.code if isinstance(stop.code, int) else BAD_INPUT
     if parsed.version:
         return _version()
+    if parsed.print_completion is not None:
+        from envguard.completion import script
+        from envguard.shipped import load
+
+        print(script(definition, parsed.print_completion, load()))
+        return FINE
     match parsed.command:
         case "check":
             return _check(check_arguments(parsed))
         case "snapshot":
             return _snapshot(parsed)
         case "explain":
-            return _explain(parsed.rule)
+            return _explain(parsed.rule, parsed.rules)
         case "rules":
             return _audit(parsed) if parsed.part == "audit" else _rules(parsed)
     definition.print_help(sys.stderr)
@@ -159,38 +168,98 @@ def _version() -> int:
 
 def _check(arguments: CheckArguments) -> int:
     from envguard.checks import resolve_spec, validate
-    from envguard.frozen import replace
-    from envguard.settings import ignored, known
-    from envguard.shipped import load
+    from envguard.settings import known
 
     if arguments.snapshot and arguments.python is not None:
         raise _bad("--python and --snapshot name two different things to look at: give one of them")
     try:
-        validate(arguments.host, arguments.device, arguments.operation)
+        validate(arguments.host or "auto", arguments.device or "auto", arguments.operation)
     except ValueError as error:
         raise _bad(str(error)) from None
-    book = load()
+    project, book = _project(arguments.rules)
     for spec in arguments.backend:
         resolve_spec(book, spec)
     known("--ignore", arguments.ignore, book)
-    configured = ignored(_working_directory(), lambda: book)
-    if configured:
-        arguments = replace(arguments, ignore=(*arguments.ignore, *configured))
+    if project is not None:
+        arguments = _with_settings(arguments, project)
+    if arguments.output in (None, "-"):
+        return _judge(arguments, book, sys.stdout)
+    from envguard.placing import Placed
+
+    with Placed(arguments.output) as out:
+        return _judge(arguments, book, out)
+
+
+def _judge(arguments: CheckArguments, book: RuleBook, out: TextIO) -> int:
+    if arguments.lock is not None or arguments.requirements or arguments.target:
+        return _check_file(arguments, book, out)
     if arguments.model is not None:
-        return _check_model(arguments, book)
+        return _check_model(arguments, book, out)
     if not arguments.snapshot:
-        return _emit(_live(arguments, book), arguments)
-    return _check_snapshots(arguments, book)
+        return _emit(_live(arguments, book), arguments, book, out)
+    return _check_snapshots(arguments, book, out)
 
 
-def _working_directory() -> str:
+def _check_file(arguments: CheckArguments, book: RuleBook, out: TextIO) -> int:
+    """Judge what a file installs on a target."""
+    if arguments.lock is None and not arguments.requirements:
+        raise _bad("--target says what a file cannot: give it with --lock or --requirements")
+    for option, given in (("--python", arguments.python), ("--snapshot", arguments.snapshot)):
+        if given:
+            raise _bad(f"a file and {option} name two different things to look at: give one of them")
+    if arguments.model is not None:
+        raise _bad("--model takes an environment or a snapshot, not a file of packages")
+    from envguard.filechecks import check_file
+
+    report = check_file(
+        book,
+        arguments.backend,
+        lock=arguments.lock,
+        requirements=arguments.requirements,
+        target=arguments.target,
+        host=arguments.host or "auto",
+        device=arguments.device or "auto",
+        operation=arguments.operation,  # type: ignore[arg-type]
+        ignore=arguments.ignore,
+    )
+    return _emit(report, arguments, book, out)
+
+
+def _project(folders: Sequence[str]) -> tuple[Settings | None, RuleBook]:
+    """The settings of the project around the working folder, and the rules with its folders and those given."""
+    from envguard.settings import find
+    from envguard.shipped import load
+
+    given = tuple(folders)
     try:
-        return os.getcwd()
+        folder = os.getcwd()
     except OSError:  # it was removed; then no project is around it
-        return os.path.sep
+        return None, load(given)
+    books: dict[tuple[str, ...], RuleBook] = {}
+
+    def book(rules: tuple[str, ...]) -> RuleBook:
+        if rules not in books:
+            books[rules] = load((*rules, *given))
+        return books[rules]
+
+    project = find(folder, book)
+    return project, book(() if project is None else project.rules)
 
 
-def _check_model(arguments: CheckArguments, book: RuleBook) -> int:
+def _with_settings(arguments: CheckArguments, project: Settings) -> CheckArguments:
+    """What was asked, and where the command line does not say, what the project says."""
+    from envguard.frozen import replace
+
+    return replace(
+        arguments,
+        backend=arguments.backend or (project.backends if arguments.model is None else ()),
+        host=arguments.host or project.host,
+        device=arguments.device or project.device,
+        ignore=(*arguments.ignore, *project.ignore),
+    )
+
+
+def _check_model(arguments: CheckArguments, book: RuleBook, out: TextIO) -> int:
     """Judge a model, here or in one recorded environment."""
     from envguard.models import check_model_in
     from envguard.probes.interpreter import ask, current
@@ -213,17 +282,21 @@ def _check_model(arguments: CheckArguments, book: RuleBook) -> int:
         arguments.backend[0] if arguments.backend else None,
         environment,
         current if other is None else lambda: ask(other),
-        host=arguments.host,
-        device=arguments.device,
+        host=arguments.host or "auto",
+        device=arguments.device or "auto",
         ignore=arguments.ignore,
         subject=name,
     )
     if arguments.format == "text":
         from envguard.output.model_text import print_report
 
-        print_report(report, sys.stdout, os.environ)
+        print_report(report, out, os.environ)
+    elif arguments.format in STREAMED:
+        out.write(report.to_json() + "\n")
     else:
-        sys.stdout.write(report.to_json() + "\n")
+        from envguard.output.model_judged import as_judged
+
+        out.write(_whole([as_judged(report)], arguments, book, asked=report.decides))
     verdict = report.verdict if report.decides else report.report.verdict  # a survey decides with --strict alone
     return _status(verdict, report.decides, arguments)
 
@@ -238,14 +311,14 @@ def _live(arguments: CheckArguments, book: RuleBook) -> Report:
         arguments.backend,
         None,
         current if other is None else lambda: ask(other),
-        host=arguments.host,
-        device=arguments.device,
+        host=arguments.host or "auto",
+        device=arguments.device or "auto",
         operation=arguments.operation,  # type: ignore[arg-type]
         ignore=arguments.ignore,
     )
 
 
-def _check_snapshots(arguments: CheckArguments, book: RuleBook) -> int:
+def _check_snapshots(arguments: CheckArguments, book: RuleBook, out: TextIO) -> int:
     """Judge recorded environments, one at a time: a stream of any length takes no more memory than its longest line."""
     from envguard.checks import Question
     from envguard.subjects import subjects
@@ -254,25 +327,90 @@ def _check_snapshots(arguments: CheckArguments, book: RuleBook) -> int:
     question = Question(
         book,
         arguments.backend,
-        host=arguments.host,
-        device=arguments.device,
+        host=arguments.host or "auto",
+        device=arguments.device or "auto",
         operation=arguments.operation,  # type: ignore[arg-type]
         ignore=arguments.ignore,
     )
+    if arguments.format not in STREAMED:
+        return _check_together(found, arguments, book, out, question)
     status = None
     between = ""
     for subject in _single(found) if arguments.format == "json" else found:
         if subject.environment is None:
-            new = _refuse(subject.name, subject.line, subject.error or "", arguments)
+            new = _refuse(subject.name, subject.line, subject.error or "", arguments, out)
         else:
             report = question.put_to(subject.environment, subject.name)
-            sys.stdout.write(between)
-            new = _emit(report, arguments)
+            out.write(between)
+            new = _emit(report, arguments, book, out)
             between = "\n" if arguments.format == "text" else ""
         status = new if status in (None, new) else severest(status, new)
     if status is None:
-        raise _bad(f"{', '.join(arguments.snapshot)}: no snapshot in it")
+        raise _nothing(arguments)
     return status
+
+
+def _nothing(arguments: CheckArguments) -> BadInput:
+    return _bad(f"{', '.join(arguments.snapshot)}: no snapshot in it")
+
+
+def _check_together(
+    found: Iterable[Subject], arguments: CheckArguments, book: RuleBook, out: TextIO, question: Question
+) -> int:
+    """Judge recorded environments for a format that is one document, or that sums all of them up first."""
+    from envguard.output.findings import Judged
+
+    judged: list[Judged] = []
+    statuses: list[int] = []
+    for subject in found:
+        if subject.environment is None:
+            error = subject.error or ""
+            statuses.append(_refuse(subject.name, subject.line, error, arguments, out))
+            judged.append(Judged(subject.name, None, error, subject.line))
+        else:
+            report = question.put_to(subject.environment, subject.name)
+            statuses.append(exit_status(report, arguments))
+            judged.append(Judged(subject.name, report, line=subject.line))
+    if not judged:
+        raise _nothing(arguments)
+    out.write(_whole(judged, arguments, book, asked=bool(arguments.backend)))
+    return severest(*statuses)
+
+
+def _whole(judged: Sequence[Judged], arguments: CheckArguments, book: RuleBook, asked: bool) -> str:
+    """All subjects in one of the formats of other tools."""
+    from envguard.output.findings import Deciding
+
+    deciding = Deciding(asked, arguments.strict, arguments.allow_undecided)
+    match arguments.format:
+        case "github":
+            from envguard.output.github import render as github
+
+            text = github(judged, deciding, _anchor(arguments, book))
+        case "junit":
+            from envguard.output.junit import render as junit
+
+            text = junit(judged, deciding)
+        case "sarif":
+            from envguard.output.sarif import render as sarif
+
+            text = sarif(judged, deciding, _anchor(arguments, book), book.version)
+        case _:
+            from envguard.output.markdown import render as markdown
+
+            text = markdown(judged, deciding, book.version)
+    return text + "\n"
+
+
+def _anchor(arguments: CheckArguments, book: RuleBook) -> Callable[[Finding], Anchor | None]:
+    """Where the files of the working folder name the packages of a finding, as the repository calls those files."""
+    from envguard.anchors import find_anchors
+    from envguard.output.findings import names_of
+
+    judged = [*arguments.requirements, *([] if arguments.lock is None else [arguments.lock])]
+    anchor = find_anchors(os.curdir, os.environ.get("GITHUB_WORKSPACE"), judged)
+    distributions = {name: backend.distribution for name, backend in book.backends.items()}
+    return lambda finding: anchor(names_of(finding, distributions))
 
 
 def _single(found: Iterator[Subject]) -> list[Subject]:
@@ -283,26 +421,30 @@ def _single(found: Iterator[Subject]) -> list[Subject]:
     return [] if first is None else [first]
 
 
-def _refuse(name: str, line: int | None, error: str, arguments: CheckArguments) -> int:
+def _refuse(name: str, line: int | None, error: str, arguments: CheckArguments, out: TextIO) -> int:
     """Say that a subject cannot be judged, in its place; the others are judged all the same."""
     if arguments.format == "jsonl":
         from envguard.output.json import error_record
 
-        sys.stdout.write(error_record(line or 1, error) + "\n")
+        out.write(error_record(line or 1, error) + "\n")
     _complain(f"{name}{f' line {line}' if line is not None else ''}: {error}")
     return BAD_INPUT
 
 
-def _emit(report: Report, arguments: CheckArguments) -> int:
-    """Print a report in the format asked for and return its exit status."""
+def _emit(report: Report, arguments: CheckArguments, book: RuleBook, out: TextIO) -> int:
+    """Write one report in the format asked for and return its exit status."""
     if arguments.format == "text":
         from envguard.output.text import print_report
 
-        print_report(report, sys.stdout, os.environ, survey=not arguments.backend)
-    else:
+        print_report(report, out, os.environ, survey=not arguments.backend)
+    elif arguments.format in STREAMED:
         from envguard.output.json import render, report_line
 
-        sys.stdout.write((render if arguments.format == "json" else report_line)(report) + "\n")
+        out.write((render if arguments.format == "json" else report_line)(report) + "\n")
+    else:
+        from envguard.output.findings import Judged
+
+        out.write(_whole([Judged(report.subject, report)], arguments, book, asked=bool(arguments.backend)))
     return exit_status(report, arguments)
 
 
@@ -331,23 +473,22 @@ def severest(*statuses: int) -> int:
 
 def _snapshot(parsed: argparse.Namespace) -> int:
     from envguard.guard import snapshot_of
+    from envguard.placing import write_whole
     from envguard.probes.interpreter import ask, current
-    from envguard.subjects import write_snapshot
 
     text = snapshot_of(current() if parsed.python is None else ask(parsed.python)).to_json()
     if parsed.output in (None, "-"):
         print(text)
     else:
-        write_snapshot(text, parsed.output)
+        write_whole(text, parsed.output)
     return FINE
 
 
-def _explain(rule_id: str) -> int:
+def _explain(rule_id: str, folders: list[str]) -> int:
     from envguard.checks import near
     from envguard.output.explain import explain
-    from envguard.shipped import load
 
-    book = load()
+    book = _project(folders)[1]
     rows = book.rows(rule_id)
     if not rows:
         raise _bad(f"no rule has the id {rule_id!r}{near(rule_id, book.ids())} (envguard rules lists them)")
@@ -358,9 +499,8 @@ def _explain(rule_id: str) -> int:
 def _rules(parsed: argparse.Namespace) -> int:
     from envguard.checks import resolve_spec
     from envguard.output.explain import rules_table
-    from envguard.shipped import load
 
-    book = load()
+    book = _project(parsed.rules)[1]
     backend = None if parsed.backend is None else resolve_spec(book, parsed.backend)[0]
     print(rules_table(book.rows(backend=backend), parsed.format, encoding=sys.stdout.encoding))
     return FINE

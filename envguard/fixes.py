@@ -45,6 +45,9 @@ def installer(environment: Environment) -> tuple[Installer, str]:
     and package index.
     """
     fact = environment.fact
+    described = environment.data.get("described_by")
+    if described is not None:
+        return _for_a_file(described["form"], described["file"]), ""
     windows = fact("host", "system") == "Windows"
     executable = fact("python", "executable")
     if isinstance(executable, Unreadable):
@@ -59,6 +62,14 @@ def installer(environment: Environment) -> tuple[Installer, str]:
     if known is None:
         known = _installers[asked] = _installer(*asked)
     return known, quote(executable or ("python" if windows else "python3"), windows)
+
+
+def _for_a_file(form: str, file: str) -> Installer:
+    """How a file comes to list other packages: commands of uv for its own lock, words for the others."""
+    if form == "uv":
+        return Installer((), "uv add", "uv remove", f"run it beside {file}", False, True)
+    again = "" if form == "requirements" else " where it comes from, and write it anew"
+    return Installer((), None, None, f"change {file}{again}", False, False)
 
 
 _installers: dict[tuple[bool, ...], Installer] = {}

@@ -38,6 +38,13 @@ class Unreadable(Frozen):
 NOT_OBSERVED = Unreadable("not observed")
 
 
+class Ranged(Unreadable):
+    """A version of which only a range is known, because a file asks for that and no more; "" for any version."""
+
+    reason: str
+    specifier: str
+
+
 class Environment(Frozen):
     """What one machine and one Python environment look like: an immutable snapshot.
 
@@ -86,6 +93,8 @@ class Environment(Frozen):
         entry = self.distribution(name)
         if entry is None or isinstance(entry, Unreadable):
             return entry
+        if "specifier" in entry:
+            return Ranged(self._unreadable(f"/distributions/{name}/version").reason, entry["specifier"])
         return self._unreadable(f"/distributions/{name}/version", default="its metadata gives no version")
 
     def to_json(self) -> str:
@@ -200,7 +209,7 @@ class Report(Frozen):
     """The answer to a check: one BackendReport for each request.
 
     `subject` says what was looked at, `rules` of when its rules are, `undecided` whether what could not be observed
-    was let pass ("allow").
+    was let pass ("allow"). `not_asked` are the rules that a file cannot answer, where one was judged.
     """
 
     backends: tuple[BackendReport, ...]
@@ -209,6 +218,7 @@ class Report(Frozen):
     taken_at: str | None = None
     interpreter: str | None = None
     undecided: str = "block"
+    not_asked: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:

@@ -1,7 +1,8 @@
-"""pytest's door: a marker and fixtures that skip where a backend cannot run, and a list of backends for which nothing
-skips.
+"""pytest's door: a marker and fixtures that skip where a backend cannot run, a list of backends for which nothing
+skips, and at the end what the tests asked for.
 
-Loaded in every pytest run of an environment that has envguard, so it imports nothing before a test asks for a backend.
+Loaded in every pytest run of an environment that has envguard, so it imports little before a test asks for a backend:
+for the header the rules, whose date it tells.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from envguard.guarded import Guarded
     from envguard.model import Report
     from envguard.rulebook import RuleBook
+    from envguard.settings import Settings
 
     Key: TypeAlias = tuple[str, str, str, str]
     Seen: TypeAlias = dict[Key, Guarded | RequirementsNotMet]
@@ -35,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("envguard_required", required, type="args", default=[])
     for name, text in _OPTIONS.items():
         group.addoption(f"--envguard-{name}", metavar=name.upper(), help=text)
-        parser.addini(f"envguard_{name}", text, default="auto")
+        parser.addini(f"envguard_{name}", text, default="")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -45,37 +47,53 @@ def pytest_configure(config: pytest.Config) -> None:
         "envguard(spec, *, device=, host=, operation=): skip the test where the rules of a quantization backend do not"
         " pass (spec: a backend, or backend:scheme)",
     )
+    config.stash[_settings] = _project(config)
     _required(config)
-    config.stash[_ignored] = _configured(config)
     if (_default(config, "host"), _default(config, "device")) != ("auto", "auto"):
         _check_defaults(config)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    """Which envguard judges the run, and what it ignores."""
+    """Which envguard judges the run, by which rules, and what it ignores."""
     from envguard._version import __version__
-
-    ignored = config.stash[_ignored]
-    return f"envguard: {__version__}{', ignored by pyproject.toml: ' if ignored else ''}{', '.join(ignored)}"
-
-
-_ignored: pytest.StashKey[tuple[str, ...]] = pytest.StashKey()
-
-
-def _configured(config: pytest.Config) -> tuple[str, ...]:
-    """The rules that `[tool.envguard]` of the project ignores. Raises UsageError."""
     from envguard.errors import BadInput
-    from envguard.settings import ignored
-
-    def book() -> RuleBook:
-        from envguard.shipped import load
-
-        return load()
+    from envguard.shipped import load
 
     try:
-        return ignored(str(config.rootpath), book)
+        rules = load().version
     except BadInput as error:
         raise pytest.UsageError(f"envguard: {error}") from None
+    ignored = _ignored(config)
+    told = f", ignored by pyproject.toml: {', '.join(ignored)}" if ignored else ""
+    return f"envguard: {__version__} (rules of {rules}){told}"
+
+
+_settings: pytest.StashKey[Settings | None] = pytest.StashKey()
+
+
+def _project(config: pytest.Config) -> Settings | None:
+    """`[tool.envguard]` of the project. Raises UsageError."""
+    from envguard.errors import BadInput
+    from envguard.settings import find
+
+    def book(folders: tuple[str, ...]) -> RuleBook:
+        from envguard.shipped import load, use
+
+        return use(folders) if folders else load()
+
+    try:
+        settings = find(str(config.rootpath), book)
+        if settings is not None and settings.rules:
+            book(settings.rules)
+        return settings
+    except BadInput as error:
+        raise pytest.UsageError(f"envguard: {error}") from None
+
+
+def _ignored(config: pytest.Config) -> tuple[str, ...]:
+    """The rules that the project ignores."""
+    settings = config.stash[_settings]
+    return () if settings is None else settings.ignore
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -139,13 +157,19 @@ def _read(mark: pytest.Mark, config: pytest.Config) -> Key:
 
 
 def _default(config: pytest.Config, name: str) -> str:
-    return str(config.getoption(f"envguard_{name}") or config.getini(f"envguard_{name}"))
+    """An option, from the nearest of its places: the command line, the ini file, the project's settings."""
+    told = config.getoption(f"envguard_{name}") or config.getini(f"envguard_{name}")
+    settings = config.stash[_settings]
+    return str(told or (settings is not None and getattr(settings, name)) or "auto")
 
 
 def _required(config: pytest.Config) -> set[str]:
     """The backends for which nothing skips. Raises UsageError for an unknown one."""
     given = config.getoption("envguard_required")
+    settings = config.stash[_settings]
     texts = [given] if given is not None else config.getini("envguard_required")
+    if not texts and settings is not None and given is None:
+        texts = settings.required
     names = [name.strip() for text in texts for name in text.split(",") if name.strip()]
     if not names:
         return set()
@@ -160,6 +184,7 @@ def _required(config: pytest.Config) -> set[str]:
 
 
 _seen: pytest.StashKey[Seen] = pytest.StashKey()
+_asked: pytest.StashKey[dict[Key, list[Any]]] = pytest.StashKey()  # request -> what it came to, and how often
 
 
 def _look(config: pytest.Config, key: Key) -> Guarded | RequirementsNotMet:
@@ -168,13 +193,53 @@ def _look(config: pytest.Config, key: Key) -> Guarded | RequirementsNotMet:
     from envguard.guard import guarded_by
 
     seen = config.stash.setdefault(_seen, {})
+    asked = config.stash.setdefault(_asked, {})
     if key not in seen:
         spec, host, device, operation = key
         try:
-            seen[key] = guarded_by(spec, host, device, operation, ignore=config.stash[_ignored])  # type: ignore[arg-type]
+            seen[key] = guarded_by(spec, host, device, operation, ignore=_ignored(config))  # type: ignore[arg-type]
         except RequirementsNotMet as error:
             seen[key] = error
+        asked[key] = [_line(key, seen[key].report), 0]
+    asked[key][1] += 1
     return seen[key]
+
+
+def _line(key: Key, report: Report) -> str:
+    """What a request came to, in one line."""
+    from envguard.output.text import one_line
+
+    _, host, device, operation = key
+    backend = report.backends[0]
+    said = [f"device {device}"] if device != "auto" else []
+    said += [f"host {backend.request.host}"] if host != "auto" else []
+    said += [operation] if operation != "quantize" else []
+    return one_line(backend) + (f" ({', '.join(said)})" if said else "")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The verdict of each request that tests made, and how often."""
+    asked = config.stash.get(_asked, {})
+    if not asked or terminalreporter.verbosity < 0:
+        return
+    terminalreporter.write_sep("=", "envguard")
+    for line, times in sorted(asked.values()):
+        terminalreporter.write_line(f"{line} [asked {times} time{'' if times == 1 else 's'}]")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of pytest-xdist hands what its tests asked for to the run that shows the summary."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["envguard"] = [[list(key), *told] for key, told in session.config.stash.get(_asked, {}).items()]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """What a worker's tests asked for, added to that of the others."""
+    asked = node.config.stash.setdefault(_asked, {})
+    for key, line, times in getattr(node, "workeroutput", {}).get("envguard", ()):
+        asked.setdefault(tuple(key), [line, 0])[1] += times
 
 
 def _guarded(config: pytest.Config, key: Key) -> Guarded:
@@ -196,7 +261,8 @@ def _stop(config: pytest.Config, reports: Sequence[Report]) -> NoReturn:
         if broken or backend.request.backend in _required(config):
             why = "" if broken else " (required here: envguard_required)"
             pytest.fail(f"envguard: {one_line(backend)}{why}", pytrace=False)
-    pytest.skip(f"envguard: {one_line(reports[0].backends[0])}")
+    # the place told is that of the test, as for pytest's own marks
+    raise pytest.skip.Exception(f"envguard: {one_line(reports[0].backends[0])}", _use_item_location=True)
 
 
 @pytest.fixture

@@ -5,16 +5,16 @@ from __future__ import annotations
 from envguard.judge import examine
 from envguard.judge.hardware import has_capability
 from envguard.judge.subject import (
-    Broken,
     Finding,
     current_cuda,
     device_kind,
+    in_range,
     nothing,
     system_of,
     variable_of,
     version_of,
 )
-from envguard.model import VERDICTS, Fix, Outcome, Unreadable
+from envguard.model import VERDICTS, Fix, Outcome, Ranged, Unreadable
 from envguard.rule import ArchitectureNeed, DistributionNeed, NativeNeed
 from envguard.versions import satisfies
 
@@ -65,11 +65,11 @@ def conditions(when: When) -> list[Condition]:
 def _is_in_range(version: Any, clauses: tuple[Clause, ...]) -> bool | None:
     if isinstance(version, str):
         return satisfies(version, clauses, "version")
-    return False if version is None else None
+    return False if version is None else in_range(version, clauses, "version")
 
 
 def _is_absent(version: Any, _: None) -> bool | None:
-    return None if isinstance(version, Unreadable) and not isinstance(version, Broken) else version is None
+    return None if type(version) is Unreadable else version is None
 
 
 def _is_one_of(fact: Any, values: tuple[str, ...]) -> bool | None:
@@ -174,7 +174,8 @@ class Row:
         what = f"the version of {', '.join(unseen)}" if unseen else "a fact about the machine"
         origin = self.rule.origin if self.host is None else _host_origin(self.host, None)
         needed = f"{what}, which decides whether the rule applies"
-        return self._found(Finding("undecided", needed, "it was not observed"), origin)
+        ranges = [fact.reason for fact in map(environment.version, unseen) if isinstance(fact, Ranged)]
+        return self._found(Finding("undecided", needed, "; ".join(ranges) or "it was not observed"), origin)
 
     def skipped(self, because: str) -> Found:
         """The outcome where the rule was not looked at, because one that it depends on is not met."""

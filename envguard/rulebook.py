@@ -57,6 +57,27 @@ if TYPE_CHECKING:
     Row: TypeAlias = Mapping[str, Any]
     Tables: TypeAlias = Mapping[str, Mapping[str, Any]]
 
+# The needs that a file of packages and a target answer; all others are about files, tools or variables of a machine.
+FILES_ANSWER = frozenset(
+    (
+        "distribution",
+        "device",
+        "runs_on",
+        "scheme",
+        "weights",
+        "accelerator",
+        "compute_capability",
+        "memory",
+        "driver",
+        "visible",
+        "torch_build",
+        "driver_for_cuda",
+        "architecture",
+        "python",
+        "python_build",
+        "system",
+    )
+)
 _EVERY: Mapping[str, Any] = {}
 _MOST_REMEMBERED = 1_000  # keeps memory flat over any number of snapshots
 
@@ -103,6 +124,29 @@ class RuleBook:
             ]
             made = self._rules[wanted] = _in_order(rows)
         return made
+
+    def extended(self, tables: Tables) -> RuleBook:
+        """The same book with checked tables of others after its own; its version stays that of its own rules."""
+        added, book = RuleBook(tables), RuleBook({})
+        book.__dict__.update(self.__dict__)
+        book.backends = {**self.backends, **added.backends}
+        book._rows = [*self._rows, *added._rows]
+        book._rules, book.remembered = {}, {}
+        return book
+
+    def answerable(self) -> RuleBook:
+        """The rules that a file of packages and a target can answer; what only a machine can tell is left out."""
+        book = RuleBook({})
+        book.__dict__.update(self.__dict__)
+        book._rows = [
+            (backends, row, file) for backends, row, file in self._rows if FILES_ANSWER.issuperset(row["need"])
+        ]
+        book._rules, book.remembered = {}, {}
+        return book
+
+    def variables(self) -> frozenset[str]:
+        """The environment variables that decide whether a rule applies."""
+        return frozenset([name for _, row, _ in self._rows for name in row.get("when", _EVERY).get("variable", ())])
 
     def rows(self, rule_id: str | None = None, backend: str | None = None) -> tuple[Rule, ...]:
         """All rows in the order of the files, or those of one id or one backend."""

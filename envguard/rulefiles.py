@@ -79,13 +79,20 @@ def read_folder(folder: str) -> dict[str, Table]:
 def _read_file(path: str) -> Table:
     try:
         with open(path, "rb") as file:
-            return tomllib.load(file)
+            data = file.read()
     except OSError as error:
         raise BadRules(f"{path}: cannot be read: {error.strerror}") from error
+    return parse_table(os.path.basename(path), data)
+
+
+def parse_table(name: str, data: bytes) -> Table:
+    """The table of a rules file's bytes. Raises BadRules with the file's name."""
+    try:
+        return tomllib.loads(data.decode("utf-8"))
     except RecursionError:
-        raise BadRules(f"{os.path.basename(path)}: not TOML: nested too deeply") from None
+        raise BadRules(f"{name}: not TOML: nested too deeply") from None
     except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, and what int() says of a number of 5000 digits
-        raise BadRules(f"{os.path.basename(path)}: not TOML: {error}") from error
+        raise BadRules(f"{name}: not TOML: {error}") from error
 
 
 def plain(value: Any) -> Any:
@@ -110,15 +117,51 @@ def check_tables(tables: Mapping[str, Table]) -> None:
         _check_releases(file, table)
         _check_native(file, table)
         _check_windows(file, table)
+    _check_rows(tables, backends)
+    book = RuleBook(tables)
+    _check_together(book, book.rows())
+    _check_pairs(tables)
+
+
+def _check_rows(tables: Mapping[str, Table], backends: set[str]) -> None:
     for file, table in tables.items():
         rows = table.get("rule", [])
         if not isinstance(rows, list):
             raise BadRules(f"{file}: rule: expected [[rule]] tables")
         for number, row in enumerate(rows, 1):
             _check_row(f"{file}: rule {number}", row, backends)
-    book = RuleBook(tables)
-    _check_together(book)
-    _check_pairs(tables)
+
+
+def added_to(book: RuleBook, tables: Mapping[str, Table], package: str | None = None) -> RuleBook:
+    """A rule book with the tables of others added, which are checked as our own are and may change nothing of it.
+
+    Their ids say whose they are: package/owner/name, where `package` is given with that one. Raises BadRules.
+    """
+    known = set(book.ids())
+    words = {word for each in book.backends.values() for word in (each.name, *each.aliases, each.distribution)}
+    backends = set(book.backends)
+    for file, table in tables.items():
+        _only(file, table, set(), {"backend", "rule"})
+        if "backend" in table:
+            _check_backend(f"{file}: backend", table["backend"])
+            header = table["backend"]
+            own = (header["name"], *header.get("aliases", ()), header["distribution"])
+            for word in own:
+                if word in words:
+                    raise BadRules(f"{file}: backend: expected names of its own, {word!r} is taken")
+            words.update(own)
+            backends.add(header["name"])
+    _check_rows(tables, backends)
+    for file, table in tables.items():
+        for number, row in enumerate(table.get("rule", ()), 1):
+            where, mine = f"{file}: rule {number} {row['id']}: id", row["id"].split("/")
+            if len(mine) != 3 or (package is not None and mine[0] != package):
+                raise BadRules(f"{where}: expected {package or 'package'}/owner/name, which says whose rule it is")
+            if row["id"] in known:
+                raise BadRules(f"{where}: expected an id of its own, this one is taken")
+    made = book.extended(tables)
+    _check_together(made, tuple([rule for rule in made.rows() if rule.file in tables]))
+    return made
 
 
 def _check_backend(where: str, header: Any) -> None:
@@ -338,19 +381,21 @@ def _check_fix(where: str, fix: Any) -> None:
         raise BadRules(f"{where}: fix.window: expected two distributions, found {fix['window']!r}")
 
 
-def _check_together(book: RuleBook) -> None:
-    rows = book.rows()
-    errors = {rule.id for rule in rows if rule.severity == "error"}
+def _check_together(book: RuleBook, rows: tuple[Rule, ...]) -> None:
+    """Check some rows of a book against one another and against all that they name."""
+    errors = {rule.id for rule in book.rows() if rule.severity == "error"}
     for rule in rows:
         for prerequisite in rule.after:
             if prerequisite not in errors:
                 raise BadRules(
                     f"{rule.file}: {rule.id}: after: expected the id of an error rule, found {prerequisite!r}"
                 )
-    for index, one in enumerate(rows):
-        for other in rows[index + 1 :]:
-            if one.id == other.id and overlap(one, other):
-                raise BadRules(f"{other.file}: {other.id}: when: expected rows that do not overlap, but two of them do")
+    by_id: dict[str, list[Rule]] = {}
+    for rule in rows:
+        others = by_id.setdefault(rule.id, [])
+        if any(overlap(other, rule) for other in others):
+            raise BadRules(f"{rule.file}: {rule.id}: when: expected rows that do not overlap, but two of them do")
+        others.append(rule)
     for rule in rows:
         _check_schemes(rule, [book.backends[name] for name in rule.when.backend or book.backends])
     for backend in book.backends:

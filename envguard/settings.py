@@ -1,6 +1,6 @@
 """`[tool.envguard]` of the nearest pyproject.toml: what a project decided for the command line and the pytest plugin.
 
-It has one key, `ignore`, a list of rule ids. A file without that table costs one small read; no other file is read.
+A file without that table costs one small read; no other file is read.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import os
 import sys
 
 from envguard.errors import BadInput
+from envguard.frozen import Frozen, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,23 +20,61 @@ if TYPE_CHECKING:
 
 _FILE = "pyproject.toml"
 _MOST = 1 << 20  # bytes: no pyproject.toml that a person wrote is as long
+_SIGNS = (b"tool.envguard", b"\nenvguard.", b"\nenvguard={", b"{envguard")  # without spaces and quotes
+_SPECS = "a list of backends such as bnb:nf4"
+_KEYS = {
+    "backends": _SPECS,
+    "host": "auto, diffusers, transformers or none",
+    "device": "a device such as cuda or cpu",
+    "ignore": "a list of rule ids such as torchao/version",
+    "required": _SPECS,
+    "rules": "a list of folders of further rules, from where the file lies",
+}
 
 
-def ignored(folder: str, book: Callable[[], RuleBook]) -> tuple[str, ...]:
-    """The rules that the project around a folder ignores. Raises BadInput: one line that names file and key."""
+class Settings(Frozen):
+    """The table; what it does not say is None or empty. `where` names it in messages."""
+
+    where: str
+    backends: tuple[str, ...] = ()
+    host: str | None = None
+    device: str | None = None
+    ignore: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+
+
+def find(folder: str, book: Callable[[tuple[str, ...]], RuleBook]) -> Settings | None:
+    """The settings of the project around a folder, None where it has none. `book` loads the rules, with some folders.
+
+    Raises BadInput: one line that names file and key, also for a backend, device or rule that does not exist.
+    """
     path = _nearest(folder)
     table = _table(path) if path is not None else None
     if path is None or table is None:
-        return ()
-    where = f"{path}: tool.envguard"
-    for name in table:
-        if name != "ignore":
-            raise BadInput(f"{where}.{name if name.isprintable() else repr(name)}: unknown key, expected ignore")
-    ids = table.get("ignore", [])
-    if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids):
-        raise BadInput(f"{where}.ignore: expected a list of rule ids such as torchao/version")
-    known(f"{where}.ignore", ids, book())
-    return tuple(ids)
+        return None
+    settings = parse(table, f"{path}: tool.envguard")
+    if settings.rules:
+        beside = os.path.dirname(path)
+        settings = replace(settings, rules=tuple([os.path.join(beside, rules) for rules in settings.rules]))
+    _check(settings, lambda: book(settings.rules))
+    return settings
+
+
+def parse(table: dict[str, Any], where: str) -> Settings:
+    """The settings that a table holds. Raises BadInput for an unknown key or a value of another type."""
+    given: dict[str, Any] = {}
+    for name, value in table.items():
+        expected = _KEYS.get(name)
+        if expected is None:
+            shown = name if name.isprintable() else repr(name)
+            raise BadInput(f"{where}.{shown}: unknown key, expected {', '.join(_KEYS)}")
+        one = name in ("host", "device")
+        values = [value] if one else value
+        if not isinstance(values, list) or not all(isinstance(each, str) for each in values):
+            raise BadInput(f"{where}.{name}: expected {expected}")
+        given[name] = value if one else tuple(values)
+    return Settings(where, **given)
 
 
 def known(where: str, ids: Iterable[str], book: RuleBook) -> None:
@@ -46,6 +85,23 @@ def known(where: str, ids: Iterable[str], book: RuleBook) -> None:
 
         question = near(unknown[0], book.ids())
         raise BadInput(f"{where}: no rule has the id {unknown[0]!r}{question} (envguard rules lists them)")
+
+
+def _check(settings: Settings, book: Callable[[], RuleBook]) -> None:
+    from envguard.checks import resolve_spec, validate
+
+    key = "host"
+    try:
+        validate(settings.host or "auto", "auto", "quantize")
+        key = "device"
+        validate("auto", settings.device or "auto", "quantize")
+        for key in ("backends", "required"):
+            for spec in getattr(settings, key):
+                resolve_spec(book(), spec)
+    except ValueError as error:
+        raise BadInput(f"{settings.where}.{key}: {error}") from None
+    if settings.ignore:
+        known(f"{settings.where}.ignore", settings.ignore, book())
 
 
 def _nearest(folder: str) -> str | None:
@@ -67,8 +123,10 @@ def _table(path: str) -> dict[str, Any] | None:
             data = file.read(_MOST + 1)
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}") from error
-    plain = data.replace(b" ", b"")
-    if b"[tool.envguard" not in plain and b"\nenvguard.ignore" not in plain:
+    if b"envguard" not in data:
+        return None
+    plain = data.translate(None, b" \t\"'")
+    if not any(sign in plain for sign in _SIGNS):
         return None
     if len(data) > _MOST:
         raise BadInput(f"{path}: longer than {_MOST} bytes")

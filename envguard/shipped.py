@@ -1,4 +1,4 @@
-"""The rules that ship with envguard.
+"""The rules that ship with envguard, and those that others add to them.
 
 The compiled rows that the build writes are preferred, because parsing the TOML costs more than a whole check; in a
 checkout they count only while the files are the ones they were made from. A test holds the two forms equal.
@@ -7,11 +7,13 @@ checkout they count only while the files are the ones they were made from. A tes
 from __future__ import annotations
 
 import os
+import sys
 
 from envguard.rulebook import RuleBook
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from envguard.rulebook import Tables
@@ -25,17 +27,62 @@ def stamps(folder: str) -> tuple[tuple[str, int, int], ...]:
 
 
 _loaded: RuleBook | None = None
+_used: tuple[tuple[str, ...], RuleBook | None] = (), None  # the folders of `use`, and what came of them
+_MARK = "envguard"  # in the name of a distribution that ships rules
+_OWN = "envguard_quant"
 
 
-def load() -> RuleBook:
-    """The rules, read once a process.
+def load(folders: Iterable[str] = ()) -> RuleBook:
+    """The rules: our own, those of installed packages that ship some, and those of some folders; read once a process.
 
-    Raises BadRules where a file of a checkout does not hold to the format.
+    Raises BadRules where a file does not hold to the format.
     """
     global _loaded
     if _loaded is None:
-        _loaded = RuleBook(_compiled_tables() or _read_tables())
-    return _loaded
+        book = RuleBook(_compiled_tables() or _read_tables())
+        packages = shipping(sys.path) if os.environ.get("ENVGUARD_ADDED_RULES") != "0" else []
+        if packages:
+            from envguard.addedrules import with_packages
+
+            book = with_packages(book, packages)
+        _loaded = book
+    folders = tuple(folders)
+    if not folders:
+        return _loaded
+    from envguard.addedrules import with_folder
+
+    book = _loaded
+    for folder in folders:
+        book = with_folder(book, folder)
+    return book
+
+
+def use(folders: Iterable[str]) -> RuleBook:
+    """`load`, from now on with these folders for everybody in this process, as a project's settings ask."""
+    global _loaded, _used
+    asked = tuple(folders)
+    if asked and (asked, _loaded) != _used:
+        _loaded = load(asked)
+        _used = asked, _loaded
+    return load()
+
+
+def shipping(path: Iterable[str]) -> list[tuple[str, str]]:
+    """Folder and metadata folder of each distribution that may ship rules: its name holds `envguard`.
+
+    By the name alone, because looking into the metadata of each distribution would be felt in every check.
+    """
+    found = []
+    for folder in path:
+        if not folder.endswith("-packages"):
+            continue
+        try:
+            entries = os.listdir(folder)
+        except OSError:
+            continue  # the search path of every Python names folders that are not there
+        named = [entry for entry in entries if entry.endswith(".dist-info") and _MARK in entry.lower()]
+        found += [(folder, entry) for entry in named if not entry.lower().startswith(_OWN)]
+    return found
 
 
 def rules_folder() -> str:

@@ -114,27 +114,3 @@ def _one(text: bytes, name: str, line: int | None) -> Subject:
         return Subject(name, line, parse(text))
     except BadSnapshot as error:
         return Subject(name, line, None, str(error))
-
-
-def write_snapshot(text: str, path: str) -> None:
-    """Write a snapshot beside its place and move it there, so that no half of one is ever seen. Raises BadInput.
-
-    What is no file (a terminal, a pipe, /dev/null) is written to as it is, and a link stays one.
-    """
-    try:
-        path = os.path.realpath(path)
-        if os.path.exists(path) and not os.path.isfile(path):
-            with open(path, "w", encoding="utf-8") as place:
-                place.write(text + "\n")
-            return
-        beside = os.path.join(os.path.dirname(path), f".envguard-{os.getpid()}.part")
-        file = open(beside, "x", encoding="utf-8")  # noqa: SIM115 - what open() did not make is not removed below
-        try:
-            with file:
-                file.write(text + "\n")
-            os.replace(beside, path)
-        except BaseException:
-            os.unlink(beside)
-            raise
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise BadInput(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from None

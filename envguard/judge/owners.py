@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from envguard.frozen import Frozen
 from envguard.judge.subject import Broken, Finding, shared, text_of, undecided, version_of
-from envguard.model import Unreadable
+from envguard.model import Ranged, Unreadable
 from envguard.rule import FixTemplate
 from envguard.versions import Clause, Wanted, key, satisfies
 
@@ -58,6 +58,8 @@ def presence(wanted: Wanted, module: str) -> tuple[Reader, Judge]:
             words = f"Remove or rename {place}, which Python would import as {module}, then install {name}."
             remedy = _install(wanted, words)
             return Finding("unmet", text, f"{found}, only files without metadata ({place})", "absent", None, remedy)
+        if isinstance(facts, Ranged):
+            return Finding("met", text, f"{name}{facts.specifier}")
         if isinstance(facts, Unreadable):
             return Finding("undecided", text, f"{name}: {facts.reason}")
         if isinstance(facts, tuple):

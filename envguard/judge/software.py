@@ -7,6 +7,7 @@ from envguard.judge.subject import (
     Finding,
     asked,
     fact_of,
+    in_range,
     nothing,
     shared,
     system_of,
@@ -15,7 +16,7 @@ from envguard.judge.subject import (
     variable_of,
     version_of,
 )
-from envguard.model import NOT_OBSERVED, Unreadable
+from envguard.model import NOT_OBSERVED, Ranged, Unreadable
 from envguard.rule import FixTemplate
 from envguard.versions import key, satisfies
 
@@ -53,6 +54,10 @@ def distribution(need: DistributionNeed) -> tuple[Reader, Judge]:
         if isinstance(version, Unreadable):
             if isinstance(version, Broken) and not clauses:
                 return Finding("unmet", text, f"{name}: installed, but its metadata gives no version", "broken")
+            if isinstance(version, Ranged):
+                fits = in_range(version, clauses, comparison) if clauses else True
+                if fits is not None:
+                    return Finding("met" if fits else "unmet", text, f"{name}{version.specifier}")
             return Finding("undecided", text, f"{name}: {version.reason}")
         if not clauses:
             return Finding("met", text, f"{name} {version}")
@@ -132,11 +137,22 @@ def python(need: PythonNeed) -> tuple[Reader, Judge]:
 
     def judge(version: Any) -> Finding:
         fits = satisfies(version, need.clauses, "specifier") if isinstance(version, str) else None
+        if isinstance(version, Ranged):
+            fits = in_range(version, need.clauses, "specifier")
+            version = version.specifier if fits is not None else version
         if fits is None:
             return Finding("undecided", needed, text_of(version))
         return Finding("met" if fits else "unmet", needed, f"Python {version}")
 
-    return fact_of("python", "version"), judge
+    return _python_version, judge
+
+
+def _python_version(subject: Subject) -> Any:
+    version = subject.environment.fact("python", "version")
+    if isinstance(version, Unreadable):
+        specifier = subject.environment.fact("python", "specifier")  # of a file that is for a range of versions
+        return Ranged(version.reason, specifier) if isinstance(specifier, str) else version
+    return version
 
 
 def python_build() -> tuple[Reader, Judge]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from envguard.frozen import Frozen
-from envguard.model import Unreadable
+from envguard.model import Ranged, Unreadable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from envguard.model import Environment, Kind, Request, Severity, Status
     from envguard.rule import FixTemplate
+    from envguard.versions import Clause
 
     Reader: TypeAlias = Callable[["Subject"], Any]
     Judge: TypeAlias = Callable[[Any], "Finding | None"]
@@ -180,6 +181,19 @@ def named(device: SeenDevice) -> str:
     return f"{device.name} ({place})" if device.name else place
 
 
+def in_range(version: Any, clauses: tuple[Clause, ...], comparison: str) -> bool | None:
+    """Whether every version of a range meets some clauses, or none does; None where some do, or for no range."""
+    if not isinstance(version, Ranged) or not version.specifier:
+        return None
+    from envguard.ranges import settles  # here: only a file gives a range
+    from envguard.versions import parse_clauses
+
+    try:
+        return settles(parse_clauses(version.specifier), clauses, comparison)
+    except ValueError:
+        return None
+
+
 # Readers that are the same function for the same fact, so that whoever looks up facts reads each of them once.
 _readers: dict[Any, Reader] = {}
 # What such a reader reads: the version of a distribution, or a fact of a section.
@@ -202,7 +216,7 @@ def version_of(name: str) -> Reader:
         except (KeyError, TypeError):
             pass
         version = environment.version(name)
-        if isinstance(version, Unreadable) and isinstance(environment.distribution(name), dict):
+        if type(version) is Unreadable and isinstance(environment.distribution(name), dict):
             return Broken(version.reason)
         return version
 

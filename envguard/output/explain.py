@@ -162,6 +162,11 @@ def _graver(need: RequirementsNeed) -> str:
     return f" ({'; '.join(parts)}; the rest as a warning)" if parts else ""
 
 
+def owner_of(rule_id: str) -> str:
+    """Who a rule is of: the part before the last."""
+    return rule_id.rpartition("/")[0].rpartition("/")[2]
+
+
 def when_text(when: When, owner: str = "") -> str:
     """Which requests a row is for, "" for all; a backend that the owner names already is left out."""
     parts: list[str] = []
@@ -227,16 +232,23 @@ def _fix_text(fix: FixTemplate) -> str:
 
 
 def _explain(rows: Sequence[Rule], releases: Callable[[str], Sequence[str]] | None, page: Page) -> Iterator[Line]:
-    fields = [_fields(rule, releases) for rule in rows]
-    common = {label: text for label, text in fields[0].items() if all(each[label] == text for each in fields)}
+    common, owns = told(rows, releases)
     yield from page.wrap([], page.show(rows[0].id), "  ", "strong")
     yield from _shown(common, page)
-    for number, each in enumerate(fields, 1):
-        own = {label: text for label, text in each.items() if label not in common}
+    for number, own in enumerate(owns, 1):
         if own:
             yield []
             yield [(f"row {number} of {len(rows)}", "strong")]
             yield from _shown(own, page)
+
+
+def told(
+    rows: Sequence[Rule], releases: Callable[[str], Sequence[str]] | None
+) -> tuple[dict[str, str], list[dict[str, str]]]:
+    """What all rows of one id have in common, and what each has of its own: label -> text."""
+    fields = [_fields(rule, releases) for rule in rows]
+    common = {label: text for label, text in fields[0].items() if all(each[label] == text for each in fields)}
+    return common, [{label: text for label, text in each.items() if label not in common} for each in fields]
 
 
 def _fields(rule: Rule, releases: Callable[[str], Sequence[str]] | None) -> dict[str, str]:
@@ -245,7 +257,7 @@ def _fields(rule: Rule, releases: Callable[[str], Sequence[str]] | None) -> dict
     return {
         "needed": need_text(need),
         "match": compared,
-        "for": when_text(rule.when, rule.id.partition("/")[0]) or "every request",
+        "for": when_text(rule.when, owner_of(rule.id)) or "every request",
         "holds": "" if releases is None else "; ".join(_held(rule, releases)),
         "effect": f"{_EFFECTS[rule.severity]} ({rule.kind})",
         "why": rule.why,
@@ -285,7 +297,7 @@ def _shown(fields: dict[str, str], page: Page) -> Iterator[Line]:
 def _table(rows: list[Rule], page: Page) -> Iterator[Line]:
     ids = min(max((columns(page.show(rule.id)) for rule in rows), default=0), page.width // 2)
     for rule in rows:
-        when = when_text(rule.when, rule.id.partition("/")[0])
+        when = when_text(rule.when, owner_of(rule.id))
         said = page.show(need_text(rule.need)) + (page.show(f" [{when}]") if when else "")
         start = f"{pad(page.clip(page.show(rule.id), ids), ids)}  {rule.severity:<7}  "
         yield from page.wrap([(start, "strong")], said, " " * columns(start))

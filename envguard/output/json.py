@@ -87,6 +87,8 @@ def error_record(line_number: int, text: str) -> str:
 
 def _report(report: Report, outcomes: Callable[[tuple[Outcome, ...]], str]) -> str:
     let_pass = "" if report.undecided == "block" else f'"undecided":{_string(report.undecided)},'
+    if report.not_asked:
+        let_pass += f'"not_asked":{_strings(report.not_asked)},'
     return (
         f'{_START}{_texts[report.rules]},"subject":{_string(report.subject)},"interpreter":{_nullable(report.interpreter)},'
         f'"taken_at":{_nullable(report.taken_at)},"verdict":"{report.verdict}",{let_pass}'

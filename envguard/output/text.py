@@ -123,6 +123,7 @@ def report_lines(report: Report, page: Page, survey: bool) -> Iterator[Line]:
         yield from _paragraph(_problem(problem, page, len(report.backends) > 1))
     yield from _paragraph(_counts(report, page))
     yield from _plans(report, problems, page, survey)
+    yield from _paragraph(_not_asked(report, page))
 
 
 def _paragraph(lines: Iterator[Line]) -> Iterator[Line]:
@@ -306,7 +307,7 @@ def _problem(problem: _Problem, page: Page, several: bool) -> Iterator[Line]:
     strong = style if style == "faint" else f"{style} strong"
     ignored = ", ignored" if outcome.ignored else ""
     rules = page.show(", ".join(problem.rules))
-    owners = {rule.partition("/")[0] for rule in problem.rules}
+    owners = {rule.rpartition("/")[0].rpartition("/")[2] for rule in problem.rules}
     specs = page.show(f" (for {', '.join(problem.specs)})") if several and owners != set(problem.specs) else ""
     yield from page.wrap([(f"{word}{ignored}: ", strong)], rules + specs, "  ", "strong")
     if outcome.needed is None or outcome.found is None:
@@ -344,6 +345,13 @@ def _counts(report: Report, page: Page) -> Iterator[Line]:
     said = ", ".join(f"{count} {words[status]}" for status, count in counts.items() if count)
     if said:
         yield from page.wrap([("rules: ", "faint")], said, "  ", "faint")
+
+
+def _not_asked(report: Report, page: Page) -> Iterator[Line]:
+    """What a file cannot answer, where one was judged."""
+    if report.not_asked:
+        what = "what only the machine can tell, taken to be in order: "
+        yield from page.wrap([("not asked: ", "faint")], page.show(what + ", ".join(report.not_asked)), "  ", "faint")
 
 
 def _plans(report: Report, problems: list[_Problem], page: Page, survey: bool) -> Iterator[Line]:

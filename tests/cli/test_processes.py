@@ -256,7 +256,7 @@ def test_a_fault_shows_its_traceback_to_who_asks_for_it(tmp_path: Path, monkeypa
     "error", [RecursionError(), MemoryError(), OSError(28, "full", "/a/file"), PermissionError(13, "no")], ids=repr
 )
 def test_what_nobody_foresaw_is_a_fault(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def load() -> Any:
+    def load(*folders: Any) -> Any:
         raise error
 
     monkeypatch.setattr("envguard.shipped.load", load)
@@ -267,7 +267,7 @@ def test_what_nobody_foresaw_is_a_fault(monkeypatch: pytest.MonkeyPatch, error: 
 
 
 def test_ctrl_c_anywhere_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load() -> Any:
+    def load(*folders: Any) -> Any:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("envguard.shipped.load", load)

@@ -13,7 +13,6 @@ import jsonschema
 import pytest
 from command_line import run
 
-from envguard import subjects
 from envguard.model import Environment
 
 SCHEMA = jsonschema.Draft202012Validator(
@@ -120,7 +119,7 @@ def test_nothing_is_written_through_a_link_that_lies_where_the_new_one_is_made(
 ) -> None:
     precious = tmp_path / "precious"
     precious.write_text("before")
-    monkeypatch.setattr(subjects.os, "getpid", lambda: 7)
+    monkeypatch.setattr(os, "getpid", lambda: 7)
     (tmp_path / ".envguard-7.part").symlink_to(precious)
     assert "cannot be written: File exists" in run("snapshot", "-o", str(tmp_path / "it.json")).refused()
     assert precious.read_text() == "before"

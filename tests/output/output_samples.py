@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from envguard.model import BackendReport, Device, Fix, Outcome, Plan, Report, Request
+from envguard.output.findings import Judged
 
 PYTHON = "/home/user/venv/bin/python"
 PIP = f"{PYTHON} -m pip install"
@@ -270,3 +271,9 @@ SAMPLES = {
     "undecided-and-ignored": Sample(UNDECIDED_AND_IGNORED, False, 3),
     "hostile": Sample(HOSTILE, False, 1),
 }
+
+SEVERAL = (
+    Judged("node17.json", UNDECIDED_AND_IGNORED),
+    Judged("many.jsonl", None, "not JSON: expected a value, found 'nonsense'", 2),
+    Judged("many.jsonl", DEGRADED, line=3, details=(("Weights", "23.8 GB"), ("They fit", "no"))),
+)

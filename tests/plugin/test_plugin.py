@@ -7,12 +7,14 @@ import sys
 from collections.abc import Callable
 from copy import deepcopy
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
 from support import HEADER, everything, machine, row, snapshot, tables
 
 from envguard import __version__, callchecks, checks, guard, shipped
+from envguard.errors import BadRules
 from envguard.model import Environment
 from envguard.rulebook import RuleBook
 from envguard.rulefiles import check_tables
@@ -461,7 +463,43 @@ def test_this_environment_is_looked_at(installed: pytest.Pytester) -> None:
 
 
 def test_the_header_says_that_the_plugin_is_on(run: Run) -> None:
-    run("def test_it(): pass").stdout.fnmatch_lines([f"envguard: {__version__}"])
+    run("def test_it(): pass").stdout.fnmatch_lines([f"envguard: {__version__} (rules of {RULES.version})"])
+
+
+def test_the_summary_tells_what_tests_asked_for_and_what_came_of_it(run: Run) -> None:
+    text = marked("'torchao'") + "\n" + marked("'gguf', device='cpu'").replace("test_it", "test_other")
+    text += "\ndef test_third(envguard_torchao): pass"
+    result = run(text, data=without(distributions={"torchao": {"version": "0.14.1"}, "gguf": {"version": "0.17.0"}}))
+    result.stdout.fnmatch_lines(
+        [
+            "*= envguard =*",
+            "gguf 0.17.0 ok (device cpu) [[]asked 1 time[]]",
+            "torchao 0.14.1 blocked: needs torchao>=0.15, found torchao 0.14.1 [[]asked 2 times[]]",
+        ]
+    )
+
+
+@pytest.mark.parametrize(("text", "option"), [("def test_it(): pass", "-v"), (marked("'torchao'"), "-q")])
+def test_there_is_no_summary_where_nobody_asked_or_nobody_wants_one(run: Run, text: str, option: str) -> None:
+    assert "= envguard =" not in told(run(text, option))
+
+
+def test_workers_of_xdist_hand_on_what_they_were_asked(installed: pytest.Pytester) -> None:
+    if not find_spec("xdist"):
+        pytest.skip("pytest-xdist is not installed")
+    installed.makeini("[pytest]\nenvguard_device = cpu\nenvguard_host = none")
+    installed.makepyfile("""
+        import pytest
+
+        @pytest.mark.parametrize("number", range(6))
+        @pytest.mark.envguard("gguf")
+        def test_it(number): pass
+    """)
+    result = installed.runpytest_subprocess("-p", "no:cacheprovider", "-n2")
+    assert result.ret == 0
+    lines = [line for line in result.outlines if line.endswith("[asked 6 times]")]
+    assert len(lines) == 1, "\n".join(result.outlines)
+    assert lines[0].startswith("gguf ")
 
 
 def test_the_marker_and_the_fixtures_explain_themselves(run: Run) -> None:
@@ -472,12 +510,30 @@ def test_the_marker_and_the_fixtures_explain_themselves(run: Run) -> None:
     assert "--envguard-required" in told(run("", "--help"))
 
 
-def test_a_suite_without_marks_reads_no_rules(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_suite_without_marks_looks_at_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any, **options: Any) -> Any:
+        raise AssertionError("the environment was looked at")
+
+    monkeypatch.setattr(checks, "examine", broken)
+    run("def test_it(): pass").assert_outcomes(passed=1)
+
+
+def test_a_quiet_suite_without_marks_reads_no_rules(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> Any:
         raise AssertionError("the rules were read")
 
     monkeypatch.setattr(shipped, "load", broken)
-    run("def test_it(): pass").assert_outcomes(passed=1)
+    run("def test_it(): pass", "-q").assert_outcomes(passed=1)
+
+
+def test_broken_rules_are_an_error_of_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> Any:
+        raise BadRules("acme: driver.toml: not TOML")
+
+    monkeypatch.setattr(shipped, "load", broken)
+    result = run("def test_it(): pass")
+    assert "envguard: acme: driver.toml: not TOML" in result.stderr.str() + told(result)
+    assert result.ret != 0
 
 
 def test_a_report_of_the_run_holds_the_reason(run: Run, pytester: pytest.Pytester) -> None:
@@ -490,7 +546,8 @@ def test_what_the_project_ignores_skips_nothing_and_is_told_at_the_top(run: Run,
     text = "@pytest.mark.envguard('torchao')\ndef test_it(): pass\n"
     result = run(text, "-Wdefault", data=machine(environment_variables={"X": "on"}, host={"system": "Windows"}))
     result.assert_outcomes(passed=1, warnings=1)
-    result.stdout.fnmatch_lines([f"envguard: {__version__}, ignored by pyproject.toml: torchao/system"])
+    header = f"envguard: {__version__} (rules of {RULES.version}), ignored by pyproject.toml: torchao/system"
+    result.stdout.fnmatch_lines([header])
 
 
 def test_a_rule_to_ignore_that_nobody_knows_is_an_error_of_the_suite(run: Run, pytester: pytest.Pytester) -> None:
@@ -498,3 +555,25 @@ def test_a_rule_to_ignore_that_nobody_knows_is_an_error_of_the_suite(run: Run, p
     result = run("def test_it(): pass\n")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*no rule has the id 'torchao/sistem', did you mean torchao/system?*"])
+
+
+PROJECT = '[tool.envguard]\ndevice = "cpu"\nhost = "none"\nrequired = ["gguf"]\n'
+
+
+def test_the_project_settles_what_neither_option_nor_ini_does(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyprojecttoml(PROJECT)
+    data = without(accelerators=[])
+    run(marked("'torchao'"), data=data).assert_outcomes(passed=1)
+    run(marked("'torchao'"), "--envguard-device=auto", data=data).assert_outcomes(skipped=1)
+    run(marked("'torchao'"), data=data, ini="envguard_device = cuda").assert_outcomes(skipped=1)
+    run(marked("'torchao'"), "--envguard-host=transformers", data=data).assert_outcomes(skipped=1)
+    run(marked("'gguf'")).assert_outcomes(errors=1)
+    run(marked("'gguf'"), "--envguard-required=torchao").assert_outcomes(skipped=1)
+    run(marked("'gguf'"), ini="envguard_required = torchao").assert_outcomes(skipped=1)
+
+
+def test_a_setting_that_does_not_exist_is_an_error_of_the_suite(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyprojecttoml("[tool.envguard]\nreqiured = ['gguf']\n")
+    result = run("def test_it(): pass\n")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*pyproject.toml: tool.envguard.reqiured: unknown key*"])

@@ -14,17 +14,26 @@ import sys
 import sysconfig
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import packaging
 import pytest
+import yaml
+from packaging.version import Version
 from project_files import ROOT, load_script
+
+from envguard.arguments import parser
+from envguard.settings import find
+from envguard.shipped import load
 
 readme = load_script("readme")
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = readme.blocks(TEXT)
-MARKS = re.compile(r"command: (main|tests)|not run: \S.*|run: pytest|run: backends|output|")
+MARKS = re.compile(r"command: (main|tests)|not run: \S.*|run: pytest|run: backends|run: rules|output|")
 BY_CI = ["main", "tests"]
 SHELL = [block for block in BLOCKS if block.language == "sh" and not block.mark]
 PROGRAMS = [block for block in BLOCKS if block.language == "python" and not block.mark]
+RECIPES = [block for block in BLOCKS if block.language == "dockerfile" or block.text.startswith("jobs:")]
 SUITES = [block for block in BLOCKS if block.mark == "run: pytest"]
 on_posix = pytest.mark.skipif(sys.platform == "win32", reason="only on POSIX: needs its bash")
 
@@ -39,6 +48,14 @@ def environment() -> dict[str, str]:
     return own | {"PATH": os.pathsep.join((sysconfig.get_path("scripts"), own.get("PATH", os.defpath)))}
 
 
+def lay_out(folder: Path) -> None:
+    """Put into a folder the files that the README's commands name."""
+    shutil.copytree(Path(__file__).parent / "readme", folder, dirs_exist_ok=True)
+    (folder / "my-rules").mkdir()
+    (rules,) = [block.text for block in BLOCKS if block.mark == "run: rules"]
+    (folder / "my-rules" / "cluster.toml").write_text(rules, encoding="utf-8")
+
+
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, cwd=folder, env=environment(), capture_output=True, encoding="utf-8", timeout=60, check=False
@@ -50,7 +67,7 @@ def test_every_block_says_by_a_known_mark_who_runs_it() -> None:
 
 
 def test_every_block_has_a_language_that_says_whether_it_runs() -> None:
-    assert {block.language for block in BLOCKS} <= {"sh", "python", "text", "toml", "json"}
+    assert {block.language for block in BLOCKS} <= {"sh", "python", "text", "toml", "json", "yaml", "dockerfile"}
 
 
 @pytest.mark.parametrize("name", BY_CI)
@@ -72,13 +89,46 @@ def test_nobody_is_told_to_install_another_distribution() -> None:
 def test_every_line_of_a_shell_block_runs(block: Any, tmp_path: Path) -> None:
     bash = shutil.which("bash")
     assert bash is not None
+    lay_out(tmp_path)
     for line in block.text.splitlines():
+        if "pylock.toml" in line and Version(packaging.__version__) < Version("26"):
+            continue  # which has no packaging.pylock
         done = run([bash, "-c", line], tmp_path)
         # a check may find this machine wanting; nothing else may fail
         allowed = (0, 1, 3) if line.startswith("envguard check ") else (0,)
         assert done.returncode in allowed, f"{line}: exit status {done.returncode}\n{done.stderr}"
-        assert done.stdout or "-o " in line, f"{line}: printed nothing"
+        assert done.stdout or "-o " in line or " > " in line, f"{line}: printed nothing"
         assert done.stderr == "", f"{line}: {done.stderr}"
+
+
+@on_posix
+@pytest.mark.parametrize(
+    "block", [b for b in BLOCKS if b.language == "dockerfile" or b.text.startswith("jobs:")], ids=line_of
+)
+def test_what_a_recipe_runs_of_ours_runs(block: Any, tmp_path: Path) -> None:
+    bash = shutil.which("bash")
+    assert bash is not None
+    lay_out(tmp_path)
+    if block.language == "yaml":
+        steps = [step for job in yaml.safe_load(block.text)["jobs"].values() for step in job["steps"]]
+        lines = [step["run"] for step in steps if "run" in step]
+    else:
+        lines = [line.removeprefix("RUN ") for line in block.text.splitlines() if line.startswith("RUN ")]
+    ours = [line for line in lines if line.startswith("envguard ")]
+    assert ours
+    for line in ours:
+        done = run([bash, "-c", line], tmp_path)
+        assert (done.returncode, done.stderr) == (0, ""), f"{line}\n{done.stdout}{done.stderr}"
+
+
+def test_the_picture_is_small_and_stands_alone() -> None:
+    picture = ROOT / ".github" / "terminal.svg"
+    assert picture.stat().st_size < 40_000
+    text = picture.read_text(encoding="utf-8")
+    root = ElementTree.fromstring(text)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert re.findall(r"https?://[^\"]+", text) == ["http://www.w3.org/2000/svg"]
+    assert f"](.github/{picture.name})" in TEXT
 
 
 @pytest.mark.parametrize("block", PROGRAMS, ids=line_of)
@@ -110,3 +160,28 @@ def test_the_readme_names_every_option_of_the_pytest_plugin() -> None:
     done = run([sys.executable, "-m", "pytest", "--help", "-p", "no:cacheprovider"], ROOT)
     offered = set(re.findall(r"--envguard-[a-z]+", done.stdout))
     assert offered == set(re.findall(r"--envguard-[a-z]+", TEXT))
+
+
+def test_the_settings_that_the_readme_shows_hold(tmp_path: Path) -> None:
+    (text,) = [block.text for block in BLOCKS if "[tool.envguard]" in block.text]
+    (tmp_path / "pyproject.toml").write_text(text, encoding="utf-8")
+    lay_out(tmp_path)
+    settings = find(str(tmp_path), load)
+    assert settings is not None
+    assert all(settings), "every key is shown"
+
+
+def test_the_jobs_that_the_readme_shows_use_inputs_and_hooks_that_exist() -> None:
+    shown = [yaml.safe_load(block.text) for block in BLOCKS if block.language == "yaml"]
+    (steps,) = [each for each in shown if isinstance(each, list)]
+    (config,) = [each for each in shown if "repos" in each]
+    (used,) = [step for step in steps if "/.github/actions/envguard@" in step.get("uses", "")]
+    action = yaml.safe_load((ROOT / ".github" / "actions" / "envguard" / "action.yml").read_text(encoding="utf-8"))
+    assert set(used["with"]) <= set(action["inputs"])
+    table = TEXT.partition("| input |")[2].partition("\n\n")[0]
+    first_cells = "".join([line.split(" | ")[0] for line in table.splitlines()])
+    assert set(re.findall(r"`([a-z-]+)`", first_cells)) == set(action["inputs"])
+    hooks = {hook["id"] for hook in yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))}
+    (hook,) = config["repos"][0]["hooks"]
+    assert hook["id"] in hooks
+    assert parser().parse_args(["check", *hook["args"]]).backend == ["bnb:nf4"]

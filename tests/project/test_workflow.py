@@ -20,7 +20,7 @@ else:
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-SHELL = [CI / name for name in ("run", "checks", "tests", "wheel", "backends", "lib.sh")]
+SHELL = [CI / name for name in ("run", "checks", "tests", "wheel", "backends", "lib.sh", "hook.sh")]
 on_posix = pytest.mark.skipif(sys.platform == "win32", reason="only on POSIX: needs its bash")
 
 
@@ -101,7 +101,7 @@ def test_no_command_of_the_audit_has_text_of_others_pasted_into_it() -> None:
 
 def test_the_extras_together_are_those_of_the_backends() -> None:
     extras = PROJECT["optional-dependencies"]
-    backends = set(extras) - {"all", "dev", "test"}
+    backends = set(extras) - {"all", "completion", "dev", "test"}
     assert backends == {"bnb", "torchao", "quanto", "gguf", "modelopt"}
     assert set().union(*(Requirement(line).extras for line in extras["all"])) == backends
 

@@ -18,8 +18,9 @@ from support import machine, pointers, snapshot
 from envguard import subjects as subjects_module
 from envguard.errors import BadInput, BadSnapshot
 from envguard.model import Environment
+from envguard.placing import write_whole
 from envguard.snapshots import is_alone, parse
-from envguard.subjects import Subject, subjects, write_snapshot
+from envguard.subjects import Subject, subjects
 
 SCHEMA_FILE = Path(__file__).parents[1] / "schemas" / "snapshot-1.schema.json"
 SCHEMA: dict[str, Any] = json.loads(SCHEMA_FILE.read_text("utf-8"))
@@ -510,7 +511,7 @@ def test_a_folder_named_as_a_stream_is_refused(tmp_path: Path) -> None:
 def test_a_snapshot_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "it.json"
     path.write_text("before")
-    write_snapshot(GOOD, str(path))
+    write_whole(GOOD, str(path))
     assert parse(path.read_bytes()) == parse(GOOD)
     assert [entry.name for entry in tmp_path.iterdir()] == ["it.json"]
 
@@ -518,14 +519,14 @@ def test_a_snapshot_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["nowhere/it.json", ".", "a\0b"])
 def test_a_place_that_cannot_be_written_is_refused_and_leaves_nothing(tmp_path: Path, place: str) -> None:
     with pytest.raises(BadInput, match="cannot be written: "):
-        write_snapshot(GOOD, str(tmp_path / place))
+        write_whole(GOOD, str(tmp_path / place))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "real.json").write_text("before")
     (tmp_path / "link.json").symlink_to("real.json")
-    write_snapshot(GOOD, str(tmp_path / "link.json"))
+    write_whole(GOOD, str(tmp_path / "link.json"))
     assert (tmp_path / "link.json").is_symlink()
     assert parse((tmp_path / "real.json").read_bytes()) == parse(GOOD)
 
@@ -540,7 +541,7 @@ def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     read: list[str] = []
     reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_text()), daemon=True)
     reader.start()
-    write_snapshot(GOOD, str(tmp_path / "pipe"))
+    write_whole(GOOD, str(tmp_path / "pipe"))
     reader.join(timeout=10)
     assert read == [GOOD + "\n"]
     assert (tmp_path / "pipe").is_fifo()
