@@ -13,10 +13,9 @@ from envguard.output.findings import Anchor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 _LARGEST = 16 * 1024 * 1024  # bytes; a lock file of a thousand packages has a tenth of that
-_MOST_FILES = 50
 _LOCKS = ("uv.lock", "poetry.lock", "pdm.lock")
 
 _TABLE = re.compile(r"\s*\[{1,2}\s*([^\[\]\"'{}]+?)\s*\]{1,2}\s*(#.*)?$")
@@ -27,15 +26,18 @@ _LOCKED = re.compile(r"""name\s*=\s*["']([A-Za-z0-9][A-Za-z0-9._-]*)["']\s*$""")
 _SEPARATORS = re.compile(r"[-_.]+")
 
 
-def find_anchors(folder: str, root: str | None = None) -> Callable[[Sequence[str]], Anchor | None]:
+def find_anchors(
+    folder: str, root: str | None = None, first: Sequence[str] = ()
+) -> Callable[[Sequence[str]], Anchor | None]:
     """For the names of some packages, the line of a dependency file in a folder that names the first of them.
 
     Where no line names one, it is the first line of the first such file; None where there is no such file. Paths are
-    relative to `root`, where the folder lies inside it, else to the folder.
+    relative to `root`, where the folder lies inside it, else to the folder. Files that were judged themselves come
+    `first`.
     """
     prefix = _prefix(folder, root)
     found: list[tuple[str, dict[str, int]]] = []
-    for name, read in _files(folder):
+    for name, read in {**_judged(folder, first), **_files(folder)}.items():
         text = _text(os.path.join(folder, name))
         if text is not None:
             lines: dict[str, int] = {}
@@ -101,20 +103,30 @@ def named_in_lock(text: str) -> Iterator[tuple[str, int]]:
             yield named[1], number
 
 
-def _files(folder: str) -> list[tuple[str, Callable[[str], Iterator[tuple[str, int]]]]]:
+def _judged(folder: str, paths: Sequence[str]) -> dict[str, Callable[[str], Iterator[tuple[str, int]]]]:
+    """Those of some paths that lie inside a folder, by what they are called in it."""
+    made: dict[str, Callable[[str], Iterator[tuple[str, int]]]] = {}
+    for path in paths:
+        inside = _prefix(path, folder)[:-1] if path != "-" else ""
+        if inside:
+            lock = inside.endswith((".lock", ".toml"))
+            made[inside] = named_in_lock if lock else named_in_requirements
+    return made
+
+
+def _files(folder: str) -> dict[str, Callable[[str], Iterator[tuple[str, int]]]]:
     """What people write comes before what tools write."""
     try:
         names = sorted(os.listdir(folder))
     except OSError:
-        return []
+        return {}
     requirements = [name for name in names if name.startswith("requirements") and name.endswith((".txt", ".in"))]
     locks = [name for name in names if name in _LOCKS or (name.startswith("pylock.") and name.endswith(".toml"))]
-    kinds: Mapping[str, Callable[[str], Iterator[tuple[str, int]]]] = {
+    return {
         **dict.fromkeys(["pyproject.toml"] if "pyproject.toml" in names else [], named_in_pyproject),
         **dict.fromkeys(requirements, named_in_requirements),
         **dict.fromkeys(locks, named_in_lock),
     }
-    return list(kinds.items())[:_MOST_FILES]
 
 
 def _text(path: str) -> str | None:

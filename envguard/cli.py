@@ -375,7 +375,7 @@ def _whole(judged: Sequence[Judged], arguments: CheckArguments, book: RuleBook, 
         case "github":
             from envguard.output.github import render as github
 
-            text = github(judged, deciding, _anchor(book))
+            text = github(judged, deciding, _anchor(arguments, book))
         case "junit":
             from envguard.output.junit import render as junit
 
@@ -383,7 +383,7 @@ def _whole(judged: Sequence[Judged], arguments: CheckArguments, book: RuleBook, 
         case "sarif":
             from envguard.output.sarif import render as sarif
 
-            text = sarif(judged, deciding, _anchor(book), book.version)
+            text = sarif(judged, deciding, _anchor(arguments, book), book.version)
         case _:
             from envguard.output.markdown import render as markdown
 
@@ -391,12 +391,13 @@ def _whole(judged: Sequence[Judged], arguments: CheckArguments, book: RuleBook, 
     return text + "\n"
 
 
-def _anchor(book: RuleBook) -> Callable[[Finding], Anchor | None]:
+def _anchor(arguments: CheckArguments, book: RuleBook) -> Callable[[Finding], Anchor | None]:
     """Where the files of the working folder name the packages of a finding, as the repository calls those files."""
     from envguard.anchors import find_anchors
     from envguard.output.findings import names_of
 
-    anchor = find_anchors(os.curdir, os.environ.get("GITHUB_WORKSPACE"))
+    judged = [*arguments.requirements, *([] if arguments.lock is None else [arguments.lock])]
+    anchor = find_anchors(os.curdir, os.environ.get("GITHUB_WORKSPACE"), judged)
     distributions = {name: backend.distribution for name, backend in book.backends.items()}
     return lambda finding: anchor(names_of(finding, distributions))
 

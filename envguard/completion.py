@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from envguard.rulebook import RuleBook
 
 _FILES = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
-_PATHS = ("model", "output", "python", "snapshot", "source", "against")
+_PATHS = ("model", "output", "python", "snapshot", "requirements", "lock", "rules", "source", "against")
 _DEVICES = ("auto", "cuda", "cuda:0", "rocm", "xpu", "mps", "cpu")
 
 

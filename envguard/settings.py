@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _FILE = "pyproject.toml"
 _MOST = 1 << 20  # bytes: no pyproject.toml that a person wrote is as long
-_SIGNS = (b"tool.envguard", b"\nenvguard.", b"\nenvguard=", b"{envguard")  # without spaces and quotes
+_SIGNS = (b"tool.envguard", b"\nenvguard.", b"\nenvguard={", b"{envguard")  # without spaces and quotes
 _SPECS = "a list of backends such as bnb:nf4"
 _KEYS = {
     "backends": _SPECS,

@@ -131,3 +131,14 @@ def test_what_cannot_be_read_names_nothing(tmp_path: Path, name: str) -> None:
     assert find_anchors(str(tmp_path))(["torch"]) is None
     (tmp_path / "pylock.toml").write_bytes(b"\xff\n[[packages]]\nname = 'torch'\n")
     assert find_anchors(str(tmp_path))(["torch"]) == Anchor("pylock.toml", 3)
+
+
+def test_a_file_that_was_judged_comes_first(tmp_path: Path) -> None:
+    folder = project(tmp_path, requirements_txt="torch")
+    (folder / "gpu").mkdir()
+    (folder / "gpu" / "frozen.txt").write_text("numpy\ntorch==2.11.0\n")
+    (folder / "gpu" / "other.lock").write_text(LOCK)
+    for path, expected in (("frozen.txt", Anchor("gpu/frozen.txt", 2)), ("other.lock", Anchor("gpu/other.lock", 6))):
+        assert find_anchors(str(folder), None, [str(folder / "gpu" / path)])(["torch"]) == expected
+    outside = find_anchors(str(folder / "gpu"), None, [str(folder / "requirements.txt"), "-"])
+    assert outside(["torch"]) is None

@@ -44,6 +44,13 @@ class Judged(Frozen):
         """Its name, with the line where it has one."""
         return self.name if self.line is None else f"{self.name} line {self.line}"
 
+    @property
+    def facts(self) -> tuple[tuple[str, str], ...]:
+        """The details, and of a file what it cannot answer."""
+        if self.report is None or not self.report.not_asked:
+            return self.details
+        return (*self.details, ("Not asked, taken to be in order", ", ".join(self.report.not_asked)))
+
 
 class Deciding(Frozen):
     """What makes the command line fail, so that another tool says so of the same: see the table of exit statuses."""
@@ -191,7 +198,7 @@ def names_of(finding: Finding, distributions: Mapping[str, str]) -> list[str]:
     if finding.outcome.needed is not None:
         names[_leading_name(finding.outcome.needed)] = None
     for rule in finding.rules:
-        owner = rule.partition("/")[0]
+        owner = rule.split("/")[-2:][0]
         names[distributions.get(owner, owner)] = None
     for request in finding.requests:
         names[distributions.get(request.backend, request.backend)] = None

@@ -62,7 +62,7 @@ def _summary(judged: Sequence[Judged], deciding: Deciding) -> str:
     for each in judged:
         lines += [_about(each)] if len(judged) > 1 or each.report is None else []
         lines += [one_line(backend) for backend in each.report.backends] if each.report is not None else []
-        lines += [f"{label}: {prose(text)}" for label, text in each.details]
+        lines += [f"{label}: {prose(text)}" for label, text in each.facts]
     lines += [f"To mend {visible(spec)}: {visible(' && '.join(plan.commands))}" for spec, plan in plans(judged)]
     kind = "error" if failed else "warning" if degraded else "notice"
     return command(kind, "\n".join(lines), f"envguard: {headline(judged, deciding)}")

@@ -100,7 +100,7 @@ def _suites(judged: Judged, deciding: Deciding, several: bool) -> Iterator[_Suit
         return
     for backend in judged.report.backends:
         suite = _Suite(f"{before}{spec_of(backend.request)}", _when(judged.report))
-        suite.properties = [*_properties(judged.report, backend), *judged.details]
+        suite.properties = [*_properties(judged.report, backend), *judged.facts]
         for outcome in backend.outcomes:
             _case(suite, outcome, deciding)
         if not backend.outcomes:

@@ -27,17 +27,21 @@ def render(judged: Sequence[Judged], deciding: Deciding, rules: str) -> str:
 
 def sentence(text: str) -> str:
     """Words made safe after other words: each punctuation mark that could be markup there is escaped."""
-    escaped = "".join([f"\\{sign}" if sign in _PUNCTUATION else sign for sign in prose(text)])
+    return _escaped(prose(text))
+
+
+def _escaped(shown: str) -> str:
+    escaped = "".join([f"\\{sign}" if sign in _PUNCTUATION else sign for sign in shown])
     # A colon before anything but a space may be that of a URL or of an emoji.
     return escaped.replace(":", "\\:").replace("\\: ", ": ")
 
 
 def cell(text: str) -> str:
-    """A fact in a table: a code span, but with a pipe in it a sentence.
+    """A fact in a table: a code span, but with a pipe in it words.
 
     Whether a backslash in a code span keeps the pipe after it from ending the cell, parsers do not agree.
     """
-    return sentence(text) if "|" in text else code(text)
+    return _escaped(visible(text)) if "|" in text else code(text)
 
 
 def code(text: str) -> str:
@@ -73,7 +77,7 @@ def _subject(judged: Judged) -> Iterator[str]:
         yield f"{code(judged.title)} cannot be judged: {sentence(judged.error or '')}"
         return
     yield f"- Looked at: {code(judged.title)}"
-    for label, text in judged.details:
+    for label, text in judged.facts:
         yield f"- {sentence(label)}: {sentence(text)}"
     if judged.report.not_asked:
         yield f"- Not asked, because only the machine can tell: {', '.join(map(code, judged.report.not_asked))}"

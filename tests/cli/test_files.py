@@ -108,7 +108,8 @@ def test_the_commands_for_a_uv_lock_are_those_of_uv(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["github", "sarif", "junit", "markdown"])
-def test_every_format_tells_of_a_file(tmp_path: Path, form: str) -> None:
+def test_every_format_tells_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    monkeypatch.chdir(tmp_path)
     old = FREEZE.replace("bitsandbytes==0.50.2", "bitsandbytes==0.41.0")
     done = run("check", "--lock", freeze(tmp_path, old), *H100, "--backend", "bnb:nf4", "--format", form)
     assert (done.status, done.err) == (1, "")

@@ -22,6 +22,7 @@ import yaml
 from packaging.version import Version
 from project_files import ROOT, load_script
 
+from envguard.arguments import parser
 from envguard.settings import find
 from envguard.shipped import load
 
@@ -32,6 +33,7 @@ MARKS = re.compile(r"command: (main|tests)|not run: \S.*|run: pytest|run: backen
 BY_CI = ["main", "tests"]
 SHELL = [block for block in BLOCKS if block.language == "sh" and not block.mark]
 PROGRAMS = [block for block in BLOCKS if block.language == "python" and not block.mark]
+RECIPES = [block for block in BLOCKS if block.language == "dockerfile" or block.text.startswith("jobs:")]
 SUITES = [block for block in BLOCKS if block.mark == "run: pytest"]
 on_posix = pytest.mark.skipif(sys.platform == "win32", reason="only on POSIX: needs its bash")
 
@@ -95,12 +97,14 @@ def test_every_line_of_a_shell_block_runs(block: Any, tmp_path: Path) -> None:
         # a check may find this machine wanting; nothing else may fail
         allowed = (0, 1, 3) if line.startswith("envguard check ") else (0,)
         assert done.returncode in allowed, f"{line}: exit status {done.returncode}\n{done.stderr}"
-        assert done.stdout or "-o " in line, f"{line}: printed nothing"
+        assert done.stdout or "-o " in line or " > " in line, f"{line}: printed nothing"
         assert done.stderr == "", f"{line}: {done.stderr}"
 
 
 @on_posix
-@pytest.mark.parametrize("block", [b for b in BLOCKS if b.language in ("yaml", "dockerfile")], ids=line_of)
+@pytest.mark.parametrize(
+    "block", [b for b in BLOCKS if b.language == "dockerfile" or b.text.startswith("jobs:")], ids=line_of
+)
 def test_what_a_recipe_runs_of_ours_runs(block: Any, tmp_path: Path) -> None:
     bash = shutil.which("bash")
     assert bash is not None
@@ -165,3 +169,19 @@ def test_the_settings_that_the_readme_shows_hold(tmp_path: Path) -> None:
     settings = find(str(tmp_path), load)
     assert settings is not None
     assert all(settings), "every key is shown"
+
+
+def test_the_jobs_that_the_readme_shows_use_inputs_and_hooks_that_exist() -> None:
+    shown = [yaml.safe_load(block.text) for block in BLOCKS if block.language == "yaml"]
+    (steps,) = [each for each in shown if isinstance(each, list)]
+    (config,) = [each for each in shown if "repos" in each]
+    (used,) = [step for step in steps if "/.github/actions/envguard@" in step.get("uses", "")]
+    action = yaml.safe_load((ROOT / ".github" / "actions" / "envguard" / "action.yml").read_text(encoding="utf-8"))
+    assert set(used["with"]) <= set(action["inputs"])
+    table = TEXT.partition("| input |")[2].partition("\n\n")[0]
+    first_cells = "".join([line.split(" | ")[0] for line in table.splitlines()])
+    assert set(re.findall(r"`([a-z-]+)`", first_cells)) == set(action["inputs"])
+    hooks = {hook["id"] for hook in yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))}
+    (hook,) = config["repos"][0]["hooks"]
+    assert hook["id"] in hooks
+    assert parser().parse_args(["check", *hook["args"]]).backend == ["bnb:nf4"]

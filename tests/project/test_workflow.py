@@ -20,7 +20,7 @@ else:
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-SHELL = [CI / name for name in ("run", "checks", "tests", "wheel", "backends", "lib.sh")]
+SHELL = [CI / name for name in ("run", "checks", "tests", "wheel", "backends", "lib.sh", "hook.sh")]
 on_posix = pytest.mark.skipif(sys.platform == "win32", reason="only on POSIX: needs its bash")
 
 
