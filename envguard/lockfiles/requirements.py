@@ -110,7 +110,7 @@ class _Reader:
     def _included(self, value: str, path: str, place: str, constrains: bool, above: tuple[str, ...]) -> Iterator[Line]:
         if "://" in value and not value.startswith("file:"):
             raise BadInput(f"{place}: envguard fetches nothing: download {value[:200]} and name the file")
-        if not value:
+        if not value or "\0" in value:
             raise BadInput(f"{place}: expected the name of a file")
         if value.startswith("file:"):
             from urllib.request import url2pathname
@@ -218,7 +218,7 @@ def _asked(line: Line, conditions: Conditions) -> Asked | None:
     try:
         clauses = parse_clauses(str(read.specifier)) if str(read.specifier) else ()
     except ValueError as error:
-        raise BadInput(f"{line.place}: {error}") from None
+        raise BadInput(f"{line.place}: {str(error)[:300]}") from None
     return Asked(name, clauses, unknown, line)
 
 

@@ -151,6 +151,7 @@ def _properties(report: Report, backend: BackendReport) -> list[tuple[str, str]]
         "device": request.device,
         "version": backend.version,
         "verdict": backend.verdict,
+        "not_asked": ", ".join(report.not_asked) or None,
     }
     return [(name, value) for name, value in made.items() if value is not None]
 

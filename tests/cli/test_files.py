@@ -107,6 +107,19 @@ def test_the_commands_for_a_uv_lock_are_those_of_uv(tmp_path: Path) -> None:
     assert unmet["gguf/installed"]["commands"][0].startswith("uv add ")
 
 
+@pytest.mark.parametrize("form", ["github", "sarif", "junit", "markdown"])
+def test_every_format_tells_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    old = FREEZE.replace("bitsandbytes==0.50.2", "bitsandbytes==0.41.0")
+    done = run("check", "--lock", freeze(tmp_path, old), *H100, "--backend", "bnb:nf4", "--format", form)
+    assert (done.status, done.err) == (1, "")
+    if form in ("github", "sarif"):  # at the line of the file that was judged
+        assert "freeze.txt" in done.out
+        assert ("line=2" if form == "github" else '"startLine": 2') in done.out
+    else:
+        assert "bitsandbytes/import-owner" in done.out
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
