@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import NoReturn, TextIO
 
     from envguard.arguments import CheckArguments
+    from envguard.checks import Question
     from envguard.errors import BadInput
     from envguard.model import Report
     from envguard.output.findings import Anchor, Finding, Judged
