@@ -204,10 +204,9 @@ def system_of(record: _Record) -> str:
 
 
 def with_requirements(environment: Environment, interpreter: Interpreter) -> Environment:
-    """The same environment with what every installed distribution declares."""
-    observed = distributions(interpreter.path, None, details=False)
-    listed = environment.data.get("distributions") or {}
-    return Environment({**environment.data, "distributions": {**listed, **observed.value}})
+    """The same environment with all other installed distributions and what they declare."""
+    others = distributions(interpreter.path, None, details=False).value
+    return Environment({**environment.data, "distributions": {**others, **(environment.data["distributions"] or {})}})
 
 
 class _Record:
