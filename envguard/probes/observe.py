@@ -6,7 +6,7 @@ import os
 import sys
 
 from envguard.frozen import Frozen
-from envguard.model import SNAPSHOT_SCHEMA, Environment
+from envguard.model import NOT_OBSERVED, SNAPSHOT_SCHEMA, Environment
 from envguard.probes.distributions import distributions, import_owners
 from envguard.probes.folders import Folders
 from envguard.probes.interpreter import python_facts, system_fact
@@ -206,7 +206,8 @@ def system_of(record: _Record) -> str:
 def with_requirements(environment: Environment, interpreter: Interpreter) -> Environment:
     """The same environment with all other installed distributions and what they declare."""
     others = distributions(interpreter.path, None, details=False).value
-    return Environment({**environment.data, "distributions": {**others, **(environment.data["distributions"] or {})}})
+    unknown = {name: entry for name, entry in others.items() if environment.distribution(name) == NOT_OBSERVED}
+    return Environment({**environment.data, "distributions": {**environment.data["distributions"], **unknown}})
 
 
 class _Record:
