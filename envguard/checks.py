@@ -76,8 +76,8 @@ def examine(
 
 def _wants_requirements(book: RuleBook, report: BackendReport) -> bool:
     """Whether which of two distributions can give way is a question of what all others require."""
-    failing = [each.rule for each in report.outcomes if each.status == "unmet" and each.severity == "error"]
-    return any(rule in book.ids_with_pairs for rule in failing)
+    pairs = book.ids_with_pairs
+    return any(each.status in ("unmet", "skipped") and each.rule in pairs for each in report.outcomes)
 
 
 class Question:

@@ -261,7 +261,8 @@ class Window(Frozen):
 class WindowNeed(Frozen):
     """The installed versions of two distributions are a pair without one of some effects.
 
-    `newest` and `newest_other` are the newest releases that were read for the table.
+    `newest` and `newest_other` are the newest releases that were read for the table. Where the files of `told_by` were
+    looked at, they tell more than versions.
     """
 
     distribution: str
@@ -270,6 +271,7 @@ class WindowNeed(Frozen):
     windows: tuple[Window, ...]
     newest: str
     newest_other: str
+    told_by: str
 
 
 if TYPE_CHECKING:

@@ -439,6 +439,7 @@ def make_window_need(asked: Row, table: Row) -> WindowNeed:
         ),
         newest.get(distribution, ""),
         newest.get(other, ""),
+        asked.get("told_by", distribution),
     )
 
 

@@ -581,7 +581,8 @@ def _is_variable(value: Any) -> bool:
 def _is_window(value: Any) -> bool:
     return (
         isinstance(value, dict)
-        and set(value) == {"distribution", "other", "effects"}
+        and {"distribution", "other", "effects"} <= set(value) <= {"distribution", "other", "effects", "told_by"}
+        and _is_text(value.get("told_by", value["distribution"]))
         and _is_text(value["distribution"])
         and _is_text(value["other"])
         and _list_from(EFFECTS)(value["effects"])

@@ -131,7 +131,7 @@ def test_a_second_require_gives_the_same_proof(here: dict[str, Any]) -> None:
 
 
 def test_a_degraded_backend_passes_with_one_warning(here: dict[str, Any]) -> None:
-    here["distributions"]["torch"] = {"version": "2.4.1+cu121"}
+    here["distributions"]["torch"] = {"version": "2.8.0+cu128"}
     here["distributions"]["diffusers"] = {"version": "0.40.0"}
     here["distributions"]["torchao"] = {"version": "0.15.0", "requires": []}
     here["import_owners"]["torchao"] = {
@@ -139,7 +139,7 @@ def test_a_degraded_backend_passes_with_one_warning(here: dict[str, Any]) -> Non
         "distribution": "torchao",
         "kind": "package",
     }
-    with pytest.warns(envguard.EnvguardWarning, match="torch>=2.6") as caught:
+    with pytest.warns(envguard.EnvguardWarning, match="compiled kernels of torchao") as caught:
         guarded = envguard.require("torchao:int8_weight_only", device="cpu")
     assert guarded.report.verdict == "degraded"
     assert len(caught) == 1

@@ -23,7 +23,7 @@ def window(need: WindowNeed) -> tuple[Reader, Judge]:
     unseen = replace(need, windows=tuple([row for row in need.windows if row.unseen]))
 
     def read(subject: Subject) -> Any:
-        files = subject.environment.fact(section, need.distribution)
+        files = subject.environment.fact(section, need.told_by)
         return read_one(subject), read_other(subject), files is not None and not isinstance(files, Unreadable)
 
     def judge(facts: Any) -> Finding | None:

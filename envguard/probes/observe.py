@@ -7,7 +7,7 @@ import sys
 
 from envguard.frozen import Frozen
 from envguard.markers import NOT_FOLLOWED, declared, known_of
-from envguard.model import SNAPSHOT_SCHEMA, Environment
+from envguard.model import NOT_OBSERVED, SNAPSHOT_SCHEMA, Environment
 from envguard.probes.distributions import distributions, import_owners, versions
 from envguard.probes.folders import Folders
 from envguard.probes.interpreter import python_facts, system_fact
@@ -245,10 +245,10 @@ def system_of(record: _Record) -> str:
 
 
 def with_requirements(environment: Environment, interpreter: Interpreter) -> Environment:
-    """The same environment with what every installed distribution declares."""
-    observed = distributions(interpreter.path, None, details=False)
-    listed = environment.data.get("distributions") or {}
-    return Environment({**environment.data, "distributions": {**listed, **observed.value}})
+    """The same environment with all other installed distributions and what they declare."""
+    others = distributions(interpreter.path, None, details=False).value
+    unknown = {name: entry for name, entry in others.items() if environment.distribution(name) == NOT_OBSERVED}
+    return Environment({**environment.data, "distributions": {**environment.data["distributions"], **unknown}})
 
 
 class _Record:

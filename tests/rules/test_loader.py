@@ -303,7 +303,10 @@ NEEDS: dict[str, tuple[list[Any], list[Any]]] = {
     ),
     "kernels": (["torchao"], ["", " ", 3, ["torchao"]]),
     "window": (
-        [{"distribution": "torchao", "other": "torch", "effects": ["import-fails", "aborts"]}],
+        [
+            {"distribution": "torchao", "other": "torch", "effects": ["import-fails", "aborts"]},
+            {"distribution": "torchao", "other": "torch", "effects": ["aborts"], "told_by": "diffusers"},
+        ],
         [
             {},
             "torchao",
@@ -312,6 +315,7 @@ NEEDS: dict[str, tuple[list[Any], list[Any]]] = {
             {"distribution": "torchao", "other": "torch", "effects": ["breaks"]},
             {"distribution": "", "other": "torch", "effects": ["aborts"]},
             {"distribution": "torchao", "other": 3, "effects": ["aborts"]},
+            {"distribution": "torchao", "other": "torch", "effects": ["aborts"], "told_by": ""},
             {"distribution": "torchao", "other": "torch", "effects": ["aborts"], "more": "x"},
         ],
     ),
