@@ -42,5 +42,5 @@ required=${ENVGUARD_REQUIRED:-}
 
 # Options for every run of pytest below this script; the command itself stays as the README has it.
 pytest_reports_to() {
-    export PYTEST_ADDOPTS="--junitxml=$1 -p no:cacheprovider${required:+ --envguard-required=$required}"
+    export PYTEST_ADDOPTS="--junitxml=$1 -p no:cacheprovider${2:+ $2}${required:+ --envguard-required=$required}"
 }

@@ -178,7 +178,8 @@ def test_jsonl_has_a_line_a_subject_in_order_and_an_error_in_the_place_of_a_bad_
 def test_text_of_several_subjects_names_each(rules: RuleBook, tmp_path: Path) -> None:
     one, other = saved(tmp_path, OK, "one.json"), saved(tmp_path, BLOCKED, "other.json")
     done = run("check", "--backend", "torchao", "--snapshot", one, "--snapshot", other)
-    assert done.out.index("one.json") < done.out.index("other.json")
+    whole = "".join(done.out.split())  # a long path is broken
+    assert whole.index("one.json") < whole.index("other.json")
     assert "\n\nenvguard:" in done.out, "an empty line between two reports"
     assert not done.out.startswith("\n")
 

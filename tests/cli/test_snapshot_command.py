@@ -139,4 +139,4 @@ def test_a_recorded_snapshot_can_be_judged(tmp_path: Path) -> None:
     assert isinstance(Environment.from_json(Path(target).read_bytes()), Environment)
     done = run("check", "--snapshot", target)
     assert (done.status, done.err) == (0, "")
-    assert done.out.startswith(f"envguard: {target}")
+    assert "".join(done.out.split()).startswith(f"envguard:{target}")  # a long path is broken

@@ -347,8 +347,8 @@ def test_findings_come_worst_first_and_tell_each_thing_once(judged: list[Judged]
     places = [LEVELS.index(finding.level) for finding in found]
     assert places == sorted(places)
     said = [
-        (each.place, each.word, each.outcome.status, each.outcome.needed or each.outcome.message, each.said())
-        for each in found
+        (each.place, each.word, each.outcome.status, each.outcome.needed or message, each.outcome.found or message)
+        for each, message in [(each, each.outcome.message) for each in found]
     ]
     assert len(set(said)) == len(said)
 
