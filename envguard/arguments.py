@@ -33,6 +33,8 @@ class CheckArguments(Frozen):
     ignore: tuple[str, ...] = ()
     strict: bool = False
     allow_undecided: bool = False
+    deep: bool = False
+    timeout: float | None = None
 
 
 _VALUES = {
@@ -46,7 +48,7 @@ _VALUES = {
     "--format": "format",
     "--ignore": "ignore",
 }
-_FLAGS = {"--strict": "strict", "--allow-undecided": "allow_undecided"}
+_FLAGS = {"--strict": "strict", "--allow-undecided": "allow_undecided", "--deep": "deep"}
 _REPEATED = ("backend", "snapshot", "ignore")
 _CHOICES = {"host": HOSTS, "operation": OPERATIONS, "format": FORMATS}
 
@@ -163,3 +165,7 @@ def _add_check(check: argparse.ArgumentParser) -> None:
     )
     check.add_argument("--strict", action="store_true", help="exit 1 for a degraded backend, and in a survey too")
     check.add_argument("--allow-undecided", action="store_true", help="exit 0 where a fact could not be observed")
+    check.add_argument(
+        "--deep", action="store_true", help="then try what passes: a child process quantizes, runs and saves a tiny model"
+    )
+    check.add_argument("--timeout", metavar="S", type=float, help="seconds that --deep gives a child (default: 120)")
