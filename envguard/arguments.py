@@ -166,6 +166,8 @@ def _add_check(check: argparse.ArgumentParser) -> None:
     check.add_argument("--strict", action="store_true", help="exit 1 for a degraded backend, and in a survey too")
     check.add_argument("--allow-undecided", action="store_true", help="exit 0 where a fact could not be observed")
     check.add_argument(
-        "--deep", action="store_true", help="then try what passes: a child process quantizes, runs and saves a tiny model"
+        "--deep",
+        action="store_true",
+        help="then try what passes: a child process quantizes, runs and saves a tiny model",
     )
     check.add_argument("--timeout", metavar="S", type=float, help="seconds that --deep gives a child (default: 120)")

@@ -25,7 +25,7 @@ def main() -> int:
     answer: dict[str, Any] = {}
     try:
         _look(asked, answer)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever a backend raises is what is to be told
         import traceback
 
         traceback.print_exc()
@@ -74,9 +74,8 @@ def _look(asked: dict[str, Any], answer: dict[str, Any]) -> None:
 def _try(backend: Any, asked: dict[str, Any], models: Any, tell: Any) -> None:
     folder = asked["folder"]
     tell(step=f"while {asked['host']} was imported" if asked["host"] != "none" else "while the model was made")
-    cls, model = models.make(asked["host"])
-    wanted = model(models.inputs())
-    x = models.inputs(backend.device)
+    cls, model, run = models.make(asked["host"], backend.backend)
+    wanted = run(model)
     place = os.path.join(folder, "saved")
 
     tell(step="while it quantized", device=backend.device)
@@ -89,7 +88,7 @@ def _try(backend: Any, asked: dict[str, Any], models: Any, tell: Any) -> None:
         model.save_pretrained(os.path.join(folder, "full"))
         quantized = backend.load(cls, os.path.join(folder, "full"), torch_dtype=models.torch.bfloat16)
     tell(step="while the quantized model ran")
-    found = quantized(x)
+    found = run(quantized)
     tell(step="while it saved", error=models.error(found.cpu(), wanted))
     if backend.backend != "gguf":
         backend.save(quantized, place)
@@ -100,7 +99,7 @@ def _try(backend: Any, asked: dict[str, Any], models: Any, tell: Any) -> None:
     )
     again = backend.load(cls, place, **({"torch_dtype": models.torch.bfloat16} if theirs else {}))
     tell(step="while the loaded model ran")
-    tell(again=models.error(again(x), found))
+    tell(again=models.error(run(again), found))
     tell(step="while the process ended")
 
 

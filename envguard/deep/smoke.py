@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 
 from envguard.checks import check_in
 from envguard.deep.process import Ended, run
@@ -140,7 +139,9 @@ def validate_timeout(seconds: float) -> None:
 
 def deepened(report: Report, interpreter: Interpreter, ignore: Sequence[str], seconds: float) -> Report:
     """The report of an interpreter with the outcomes of its child processes. Raises BadInterpreter, BadInput."""
-    return replace(report, backends=tuple([_deepened(each, report, interpreter, ignore, seconds) for each in report.backends]))
+    return replace(
+        report, backends=tuple([_deepened(each, report, interpreter, ignore, seconds) for each in report.backends])
+    )
 
 
 def _deepened(
@@ -160,7 +161,9 @@ def _deepened(
         "undecided": report.undecided,
         "ignore": list(ignore),
     }
-    return _with(backend, outcome_of(request.backend, scheme, request.host, try_it(interpreter, asked, seconds)), scheme)
+    return _with(
+        backend, outcome_of(request.backend, scheme, request.host, try_it(interpreter, asked, seconds)), scheme
+    )
 
 
 def _default_scheme(backend: BackendReport, undecided: str) -> str | None:
@@ -220,7 +223,7 @@ def _command(interpreter: Interpreter) -> list[str]:
 
 
 def _environ(folder: str) -> dict[str, str]:
-    """The child's variables: this process's, but what is temporary goes away with the folder, and nothing is fetched."""
+    """The variables of this process; what is temporary goes away with the folder, and nothing is fetched."""
     # the launcher of macOS framework builds sets __PYVENV_LAUNCHER__ for its own virtual environment
     own = {name: value for name, value in os.environ.items() if name != "__PYVENV_LAUNCHER__"}
     places = dict.fromkeys(("TMPDIR", "TMP", "TEMP", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"), folder)
@@ -243,7 +246,7 @@ def outcome_of(backend: str, scheme: str, host: str, trial: Trial) -> Outcome:
     spec = f"{backend}:{scheme}"
     refused = answer.get("refused")
     error, again = (_number(answer.get(name)) for name in ("error", "again"))
-    limit = _ERRORS.get(backend, {}).get(scheme, _ROUGH)
+    limit = _ERRORS.get(backend, {}).get(scheme, _ROUGH) * (1 if host == "none" else 1.5)  # hosts' models are deeper
     took = f"{trial.seconds:.1f} s"
     if ended.how:
         step = answer.get("step")
@@ -283,7 +286,7 @@ def _met(backend: str, scheme: str, host: str, answer: Mapping[str, Any], found:
 
 def _broken(backend: str, scheme: str, host: str, found: str, said: str) -> Outcome:
     needed = _needed(backend, scheme, host)
-    found = f"{found}: {said}" if said else found
+    found = f"{found}; last line: {said}" if said else found
     fix = Fix(
         "Install the backend and torch anew, in releases made for each other and for this machine. If it stays, report"
         " it to the backend with the line above, and to envguard: a rule is missing."
