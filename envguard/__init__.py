@@ -6,6 +6,7 @@ Importing envguard imports nothing else: each public name is found on its first 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from envguard._version import __version__
+    from envguard.deep.smoke import smoke
     from envguard.errors import (
         BackendChanged,
         BadInput,
@@ -30,6 +31,7 @@ _HOMES = {
     "__version__": "_version",
     **dict.fromkeys(("available", "check", "load", "pipeline_config", "require", "snapshot"), "guard"),
     "Guarded": "guarded",
+    "smoke": "deep.smoke",
     **dict.fromkeys(("Environment", "Report"), "model"),
     **dict.fromkeys(("ModelReport", "check_model"), "models"),
     **dict.fromkeys(
@@ -77,6 +79,7 @@ __all__ = [
     "load",
     "pipeline_config",
     "require",
+    "smoke",
     "snapshot",
 ]
 

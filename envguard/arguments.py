@@ -39,6 +39,8 @@ class CheckArguments(Frozen):
     rules: tuple[str, ...] = ()
     strict: bool = False
     allow_undecided: bool = False
+    deep: bool = False
+    timeout: float | None = None
 
 
 _VALUES = {
@@ -59,7 +61,7 @@ _VALUES = {
     "--rules": "rules",
 }
 _OF_THE_ROOT = ("command", "version", "print_completion")
-_FLAGS = {"--strict": "strict", "--allow-undecided": "allow_undecided"}
+_FLAGS = {"--strict": "strict", "--allow-undecided": "allow_undecided", "--deep": "deep"}
 _REPEATED = ("backend", "snapshot", "requirements", "target", "ignore", "rules")
 _CHOICES = {"host": HOSTS, "operation": OPERATIONS, "format": FORMATS}
 
@@ -203,3 +205,9 @@ def _add_check(check: argparse.ArgumentParser) -> None:
     _add_rules(check)
     check.add_argument("--strict", action="store_true", help="exit 1 for a degraded backend, and in a survey too")
     check.add_argument("--allow-undecided", action="store_true", help="exit 0 where a fact could not be observed")
+    check.add_argument(
+        "--deep",
+        action="store_true",
+        help="then try what passes: a child process quantizes, runs and saves a tiny model",
+    )
+    check.add_argument("--timeout", metavar="S", type=float, help="seconds that --deep gives a child (default: 120)")

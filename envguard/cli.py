@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from envguard.errors import BadInput
     from envguard.model import Report
     from envguard.output.findings import Anchor, Finding, Judged
+    from envguard.probes.interpreter import Interpreter
     from envguard.rulebook import RuleBook
     from envguard.settings import Settings
     from envguard.subjects import Subject
@@ -173,6 +174,8 @@ def _check(arguments: CheckArguments) -> int:
 
     if arguments.snapshot and arguments.python is not None:
         raise _bad("--python and --snapshot name two different things to look at: give one of them")
+    if arguments.deep or arguments.timeout is not None:
+        _refuse_deep(arguments)
     try:
         validate(arguments.host or "auto", arguments.device or "auto", arguments.operation)
     except ValueError as error:
@@ -224,6 +227,25 @@ def _check_file(arguments: CheckArguments, book: RuleBook, out: TextIO) -> int:
         ignore=arguments.ignore,
     )
     return _emit(report, arguments, book, out)
+
+
+def _refuse_deep(arguments: CheckArguments) -> None:
+    """Raises BadInput for a deep look at what cannot be run."""
+    from envguard.deep.smoke import validate_timeout
+
+    if not arguments.deep:
+        raise _bad("--timeout is for the child processes of --deep: give that too")
+    if arguments.snapshot:
+        raise _bad("--deep runs what is installed, and a recorded environment cannot be run: leave --snapshot out")
+    if arguments.model is not None:
+        raise _bad("--deep tries a tiny model of its own: leave --model out")
+    if arguments.lock is not None or arguments.requirements:
+        raise _bad("--deep runs what is installed, and a file of packages cannot be run: leave the file out")
+    if arguments.timeout is not None:
+        try:
+            validate_timeout(arguments.timeout)
+        except ValueError as error:
+            raise _bad(f"--{error}") from None
 
 
 def _project(folders: Sequence[str]) -> tuple[Settings | None, RuleBook]:
@@ -306,17 +328,26 @@ def _live(arguments: CheckArguments, book: RuleBook) -> Report:
     from envguard.checks import check_in
     from envguard.probes.interpreter import ask, current
 
-    other = arguments.python
-    return check_in(
+    interpreter = current() if arguments.python is None else ask(arguments.python)
+    report = check_in(
         book,
         arguments.backend,
         None,
-        current if other is None else lambda: ask(other),
+        lambda: interpreter,
         host=arguments.host or "auto",
         device=arguments.device or "auto",
         operation=arguments.operation,  # type: ignore[arg-type]
         ignore=arguments.ignore,
     )
+    return _deepened(report, interpreter, arguments) if arguments.deep else report
+
+
+def _deepened(report: Report, interpreter: Interpreter, arguments: CheckArguments) -> Report:
+    from envguard.deep.smoke import SECONDS, deepened
+    from envguard.frozen import replace
+
+    report = replace(report, undecided="allow" if arguments.allow_undecided else "block")
+    return deepened(report, interpreter, arguments.ignore, arguments.timeout or SECONDS)
 
 
 def _check_snapshots(arguments: CheckArguments, book: RuleBook, out: TextIO) -> int:

@@ -119,6 +119,7 @@ def report_lines(report: Report, page: Page, survey: bool) -> Iterator[Line]:
     yield []
     yield from _table(report, page)
     yield from _paragraph(_schemes(report, page))
+    yield from _paragraph(_tried(report, page))
     for problem in problems:
         yield from _paragraph(_problem(problem, page, len(report.backends) > 1))
     yield from _paragraph(_counts(report, page))
@@ -252,6 +253,19 @@ def _schemes(report: Report, page: Page) -> Iterator[Line]:
                     refused = f"{name}:{by_verdict[verdict][0]}"
     if refused:
         yield from page.wrap([], f"(to see why: --backend {refused})", "  ", "faint")
+
+
+def _tried(report: Report, page: Page) -> Iterator[Line]:
+    """A line for each child process of a deep look that met or could not meet its end: other rules met are counted."""
+    for backend in report.backends:
+        for outcome in backend.outcomes:
+            if outcome.origin == "deep" and outcome.status in ("met", "skipped"):
+                word, style = ("works", "ok") if outcome.status == "met" else ("not tried", "faint")
+                start: Line = [
+                    (f"{page.clip(page.show(backend.request.backend), 40)} ", "strong"),
+                    (f"{word}: ", style),
+                ]
+                yield from page.wrap(start, page.show(outcome.message), "  ")
 
 
 # What fails
