@@ -192,6 +192,7 @@ AIMS: list[dict[str, Any]] = [
     # on a device that every type takes: elsewhere a nightly build decides in more than one way what upstream does
     {"torchao": "0.10.0.dev20250101", "machine": (("cuda", "9.0"),), "since": "0.36", "until": "0.38"},
     {"torchao": "0.14.1", "since": "0.38"},
+    {"torchao": "0.15.0.dev20250901", "since": "0.41", "until": "0.42", "weight": 2},
     {"torchao": "0.14.1", "operation": "load", "since": "0.38"},
     {"torchao": "0.16.0", "since": "0.33", "until": "0.37", "weight": 2},
     {"torchao": "0.17.0", "torch": "2.5.1", "since": "0.32", "until": "0.37"},

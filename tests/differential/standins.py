@@ -195,6 +195,9 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             module.GGMLQuantizationType._lacks = self.lacking("gguf").get("gguf.GGMLQuantizationType", frozenset())
             module.GGML_QUANT_SIZES = _Sizes()
             module.GGUFReader = lambda path: _Reader(module, path)
+        if name == "torchao":
+            for part in ("quantization", "dtypes"):  # which every release imports itself
+                importlib.import_module(f"torchao.{part}")
         if name == "kernels":
             module.get_kernel = _GET_KERNEL[self.release("kernels") >= Version("0.10.4")]
         if name == "torch":
