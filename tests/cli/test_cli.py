@@ -436,6 +436,8 @@ WORDS = st.sampled_from(
         "--ignore",
         "--strict",
         "--allow-undecided",
+        "--deep",
+        "--timeout",
         "--backend=torchao",
         "--format=json",
         "--back",
@@ -465,7 +467,7 @@ OPTION = st.tuples(
     st.sampled_from(["--backend", "--host", "--device", "--for", "--python", "--snapshot", "--format", "--ignore"]),
     st.sampled_from(["auto", "none", "load", "json", "x", "", "-", "a b", "--strict"]) | st.text(max_size=5),
 ).map(list)
-FLAG = st.sampled_from([["--strict"], ["--allow-undecided"]])
+FLAG = st.sampled_from([["--strict"], ["--allow-undecided"], ["--deep"]])
 LINES = st.lists(WORDS, max_size=8) | st.lists(OPTION | FLAG, max_size=6).map(lambda parts: ["check", *chain(*parts)])
 
 
@@ -492,6 +494,8 @@ def test_the_quick_way_reads_what_the_parser_reads(words: list[str]) -> None:
         (["check", "--for", "load", "--strict"], CheckArguments(operation="load", strict=True)),
         (["check", "--host", "none", "--host", "auto"], CheckArguments(host="auto")),
         (["check", "--snapshot", "a", "--format", "jsonl"], CheckArguments(snapshot=("a",), format="jsonl")),
+        (["check", "--deep"], CheckArguments(deep=True)),
+        (["check", "--deep", "--timeout", "9"], None),
         (["check", "--snapshot", "-"], None),
         (["check", "--help"], None),
         (["snapshot"], None),
