@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from envguard.rulebook import RuleBook
     from envguard.settings import Settings
 
-    Key: TypeAlias = tuple[str, str, str, str]
+    Key: TypeAlias = tuple[str, str, str, str, bool]
     Seen: TypeAlias = dict[Key, Guarded | RequirementsNotMet]
 
 _OPTIONS = {
@@ -44,8 +44,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker, and refuse settings that can never hold before anything is collected or distributed."""
     config.addinivalue_line(
         "markers",
-        "envguard(spec, *, device=, host=, operation=): skip the test where the rules of a quantization backend do not"
-        " pass (spec: a backend, or backend:scheme)",
+        "envguard(spec, *, device=, host=, operation=, deep=): skip the test where the rules of a quantization backend"
+        " do not pass (spec: a backend, or backend:scheme); deep=True: and fail it where a tiny model does not work",
     )
     config.stash[_settings] = _project(config)
     _required(config)
@@ -141,19 +141,24 @@ def _requests(item: pytest.Item) -> list[Key]:
 
 
 def _read(mark: pytest.Mark, config: pytest.Config) -> Key:
-    """What a marker asks for: spec, host, device, operation. Raises ValueError or TypeError where it cannot be."""
+    """What a marker asks for, with the session's defaults. Raises ValueError or TypeError where it cannot be."""
     from envguard.checks import resolve_spec, validate
     from envguard.shipped import load
 
     options = {"host": _default(config, "host"), "device": _default(config, "device"), "operation": "quantize"}
-    unknown = set(mark.kwargs) - set(options)
-    if len(mark.args) != 1 or unknown or not all(isinstance(each, str) for each in (*mark.args, *mark.kwargs.values())):
-        raise TypeError("expected one spec and the keywords device, host and operation, as in envguard('bnb:nf4')")
-    options.update(mark.kwargs)
+    given = dict(mark.kwargs)
+    deep = given.pop("deep", False)
+    texts = all(isinstance(each, str) for each in (*mark.args, *given.values()))
+    if len(mark.args) != 1 or set(given) - set(options) or not texts or not isinstance(deep, bool):
+        raise TypeError(
+            "expected one spec and the keywords device, host and operation, as in envguard('bnb:nf4'), and deep=True or"
+            " False"
+        )
+    options.update(given)
     backend, scheme = resolve_spec(load(), mark.args[0])  # bnb and bitsandbytes are one request
     validate(options["host"], options["device"], options["operation"])
     spec = backend if scheme is None else f"{backend}:{scheme}"
-    return spec, options["host"], options["device"], options["operation"]
+    return spec, options["host"], options["device"], options["operation"], deep
 
 
 def _default(config: pytest.Config, name: str) -> str:
@@ -195,9 +200,13 @@ def _look(config: pytest.Config, key: Key) -> Guarded | RequirementsNotMet:
     seen = config.stash.setdefault(_seen, {})
     asked = config.stash.setdefault(_asked, {})
     if key not in seen:
-        spec, host, device, operation = key
+        spec, host, device, operation, deep = key
+        ignore = _ignored(config)
         try:
-            seen[key] = guarded_by(spec, host, device, operation, ignore=_ignored(config))  # type: ignore[arg-type]
+            if deep:
+                seen[key] = _tried(_look(config, (*key[:4], False)), ignore)
+            else:
+                seen[key] = guarded_by(spec, host, device, operation, ignore=ignore)  # type: ignore[arg-type]
         except RequirementsNotMet as error:
             seen[key] = error
         asked[key] = [_line(key, seen[key].report), 0]
@@ -209,11 +218,12 @@ def _line(key: Key, report: Report) -> str:
     """What a request came to, in one line."""
     from envguard.output.text import one_line
 
-    _, host, device, operation = key
+    _, host, device, operation, deep = key
     backend = report.backends[0]
     said = [f"device {device}"] if device != "auto" else []
     said += [f"host {backend.request.host}"] if host != "auto" else []
     said += [operation] if operation != "quantize" else []
+    said += ["deep"] if deep else []
     return one_line(backend) + (f" ({', '.join(said)})" if said else "")
 
 
@@ -242,6 +252,19 @@ def pytest_testnodedown(node: Any) -> None:
         asked.setdefault(tuple(key), [line, 0])[1] += times
 
 
+def _tried(found: Guarded | RequirementsNotMet, ignore: tuple[str, ...]) -> Guarded | RequirementsNotMet:
+    """A guarded backend that a child process has tried on a tiny model. Raises RequirementsNotMet, BadInput."""
+    from envguard.deep.smoke import SECONDS, deepened
+    from envguard.errors import RequirementsNotMet
+    from envguard.probes.interpreter import current
+
+    if not isinstance(found, RequirementsNotMet):
+        report = deepened(found.report, current(), ignore, SECONDS)
+        if not report.ok:
+            raise RequirementsNotMet(str(report), report)
+    return found
+
+
 def _guarded(config: pytest.Config, key: Key) -> Guarded:
     """The guarded backend; skips or fails the test where there is none."""
     from envguard.errors import RequirementsNotMet
@@ -267,9 +290,9 @@ def _stop(config: pytest.Config, reports: Sequence[Report]) -> NoReturn:
 
 @pytest.fixture
 def require_backend(request: pytest.FixtureRequest) -> Callable[..., Guarded]:
-    """Call it with a spec (and device, host, operation): the guarded backend, or the test skips or fails."""
+    """Call it with a spec (and device, host, operation, deep): the guarded backend, or the test skips or fails."""
 
-    def require(spec: str, **options: str) -> Guarded:
+    def require(spec: str, **options: str | bool) -> Guarded:
         return _guarded(request.config, _read(pytest.mark.envguard(spec, **options).mark, request.config))
 
     return require
@@ -284,7 +307,7 @@ def _fixture(backend: str) -> Any:
         marks = _requests(request.node)
         asked = next((mark for mark in marks if mark[0].partition(":")[0] == name), None)
         elsewhere = marks[0] if marks else _read(pytest.mark.envguard(backend).mark, request.config)
-        return _guarded(request.config, asked or (name, *elsewhere[1:]))
+        return _guarded(request.config, asked or (name, *elsewhere[1:4], False))
 
     guarded.__doc__ = f"The guarded backend {backend}, for the device of the test's marker."
     return pytest.fixture(name=f"envguard_{backend}")(guarded)

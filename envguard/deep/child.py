@@ -1,7 +1,7 @@
 """The program of the child process: quantizes, runs, saves and loads a tiny model through the guarded backend.
 
 It is run by its path, by the interpreter that is looked at, and imports nothing of ours before that one's own path is
-set. One line of JSON on standard input says what to do; what came of it goes to a file, because anything may print.
+set. One line of JSON on standard input says what to do; what came of it goes to a file: anything may be printed.
 """
 
 from __future__ import annotations

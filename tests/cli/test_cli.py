@@ -440,6 +440,8 @@ WORDS = st.sampled_from(
         "-oreport",
         "--strict",
         "--allow-undecided",
+        "--deep",
+        "--timeout",
         "--backend=torchao",
         "--format=json",
         "--back",
@@ -469,7 +471,7 @@ OPTION = st.tuples(
     st.sampled_from(["--backend", "--host", "--device", "--for", "--python", "--snapshot", "--format", "--ignore"]),
     st.sampled_from(["auto", "none", "load", "json", "x", "", "-", "a b", "--strict"]) | st.text(max_size=5),
 ).map(list)
-FLAG = st.sampled_from([["--strict"], ["--allow-undecided"]])
+FLAG = st.sampled_from([["--strict"], ["--allow-undecided"], ["--deep"]])
 LINES = st.lists(WORDS, max_size=8) | st.lists(OPTION | FLAG, max_size=6).map(lambda parts: ["check", *chain(*parts)])
 
 
@@ -497,6 +499,8 @@ def test_the_quick_way_reads_what_the_parser_reads(words: list[str]) -> None:
         (["check", "--host", "none", "--host", "auto"], CheckArguments(host="auto")),
         (["check", "--snapshot", "a", "--format", "jsonl"], CheckArguments(snapshot=("a",), format="jsonl")),
         (["check", "-o", "report", "--format", "sarif"], CheckArguments(output="report", format="sarif")),
+        (["check", "--deep"], CheckArguments(deep=True)),
+        (["check", "--deep", "--timeout", "9"], None),
         (["check", "--snapshot", "-"], None),
         (["check", "-o", "-"], None),
         (["check", "--help"], None),

@@ -14,6 +14,8 @@ import pytest
 from support import HEADER, everything, machine, row, snapshot, tables
 
 from envguard import __version__, callchecks, checks, guard, shipped
+from envguard.deep import smoke
+from envguard.deep.process import Ended
 from envguard.errors import BadRules
 from envguard.model import Environment
 from envguard.rulebook import RuleBook
@@ -258,6 +260,7 @@ def test_two(envguard_torchao): pass
         ("'torchao', 'gguf'", "expected one spec"),
         ("'torchao', device=3", "expected one spec"),
         ("'torchao', device=None", "expected one spec"),
+        ("'torchao', deep='yes'", "expected one spec"),
         ("'torchao', host=['diffusers']", "expected one spec"),
         ("", "expected one spec"),
         ("3", "expected one spec"),
@@ -284,6 +287,52 @@ def test_collecting_looks_at_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) 
     assert result.ret == 0
     assert "test_it" in told(result)
     assert "skipped" not in told(result)
+
+
+# A deep look
+
+
+@pytest.fixture
+def tries(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What child processes were asked; each ends well, but those for int8."""
+    asked: list[Any] = []
+
+    def try_it(_: object, given: Any, __: float) -> smoke.Trial:
+        asked.append(given)
+        if given["spec"].endswith("int8"):
+            return smoke.Trial(Ended("was killed by SIGSEGV", "it said so"), {"step": "while it quantized"}, 1.0)
+        return smoke.Trial(Ended("", ""), {"error": 0.01, "again": 0.0}, 1.0)
+
+    monkeypatch.setattr(smoke, "try_it", try_it)
+    return asked
+
+
+def test_a_deep_mark_fails_where_a_tiny_model_does_not_work(run: Run, tries: list[Any]) -> None:
+    result = run(marked("'torchao:int8', deep=True"))
+    result.assert_outcomes(errors=1)
+    assert "envguard: torchao:int8 0.18.0 blocked: needs a tiny model" in told(result)
+    assert "was killed by SIGSEGV while it quantized; last line: it said so" in told(result)
+
+
+def test_a_deep_mark_tries_once_a_session_and_gives_the_fixture(run: Run, tries: list[Any]) -> None:
+    text = """
+@pytest.mark.envguard("torchao:int4", deep=True, host="none")
+@pytest.mark.parametrize("number", range(3))
+def test_it(number, envguard_torchao): assert envguard_torchao.scheme == "int4"
+
+@pytest.mark.envguard("ao:int4", host="none", deep=True)
+def test_it_again(): pass
+
+@pytest.mark.envguard("torchao:int8", deep=False)
+def test_not_deep(): pass
+"""
+    run(text).assert_outcomes(passed=5)
+    assert [(each["spec"], each["host"]) for each in tries] == [("torchao:int4", "none")]
+
+
+def test_a_deep_mark_skips_what_the_rules_skip_and_tries_nothing(run: Run, tries: list[Any]) -> None:
+    run(marked("'torchao:int4', deep=True"), data=without(accelerators=[])).assert_outcomes(skipped=1)
+    assert tries == []
 
 
 # What is required here
@@ -503,7 +552,9 @@ def test_workers_of_xdist_hand_on_what_they_were_asked(installed: pytest.Pyteste
 
 
 def test_the_marker_and_the_fixtures_explain_themselves(run: Run) -> None:
-    assert "@pytest.mark.envguard(spec, *, device=, host=, operation=): skip the test" in told(run("", "--markers"))
+    assert "@pytest.mark.envguard(spec, *, device=, host=, operation=, deep=): skip the test" in told(
+        run("", "--markers")
+    )
     fixtures = told(run("", "--fixtures"))
     assert "envguard_bnb" in fixtures
     assert "The guarded backend bnb" in fixtures
