@@ -195,11 +195,11 @@ def _asked(line: Line, conditions: Conditions) -> Asked | None:
         return _from_place(text.removeprefix("-e ").strip(), line)
     if text.endswith((".whl", ".tar.gz", ".zip")) and ";" not in text and "@" not in text:
         return _from_place(text, line)
-    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.requirements import Requirement
 
     try:
         read = Requirement(text)
-    except (InvalidRequirement, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # packaging 24 lets that of int() through
         why = str(error).partition("\n")[0][:200]
         raise BadInput(f"{line.place}: not a requirement: {text[:200]!r}: {why}") from None
     name = normalize(read.name)
