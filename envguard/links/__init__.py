@@ -81,13 +81,14 @@ def check_links(
     also: Mapping[str, str] | None = None,
     doubtful: Iterable[str] = (),
     watched: Iterable[str] = (),
+    ahead: Iterable[str] = (),
 ) -> Links:
     """What fails when the modules `entries` are imported one after the other, with only what lies below `roots`.
 
     `roots` are folders (site-packages) and wheels, `also` further packages by import name. `follow`: packages that are
     gone through, by default those of the entries. `complete`: what is not found is not installed, but for the import
     names in `doubtful`; else it is taken to be there and whole. `watched`: functions (the last part of their names)
-    whose calls are noted.
+    whose calls are noted. `ahead`: the roots that come before the standard library, whose modules hide its own.
     """
     import gc
     import sys
@@ -101,7 +102,7 @@ def check_links(
     around = Surroundings(
         python or (version.major, version.minor, version.micro), platform or sys.platform, dict(environ or {})
     )
-    sources = Sources(roots, also, doubtful)
+    sources = Sources(roots, also, doubtful, ahead)
     heads = [each.partition(".")[0] for each in entries]
     interpreter = Interpreter(sources, follow if follow is not None else heads, around, complete=complete)
     interpreter.watched = frozenset(watched)

@@ -135,7 +135,9 @@ class Interpreter(Expressions):
     def _is_library(self, head: str) -> bool:
         if head in ("packaging", "importlib_metadata"):
             return self.sources.find(head) is not None or not self.complete
-        return (head in sys.stdlib_module_names or head in _ONCE_STANDARD) and self.sources.find(head) is None
+        if head in _ONCE_STANDARD:
+            return self.sources.find(head) is None
+        return head in sys.stdlib_module_names and not self.sources.shadows(head)
 
     def _no_module(self, full: str, parent: Module | None, scope: Scope, line: int) -> Any:
         if parent is not None and (parent.place.kind == "compiled" or parent.name in ("torch.classes", "torch.ops")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from envguard.versions import normalize
 
@@ -13,6 +14,24 @@ if TYPE_CHECKING:
 
 _MOST = 1 << 23  # bytes: no source file of a real package is as long
 _COMPILED = (".so", ".pyd", ".pyc", ".dylib")
+# Parts of the standard library that are loaded before the search path is looked at (Python/frozen.c).
+_FROZEN = frozenset(
+    (
+        "abc",
+        "codecs",
+        "genericpath",
+        "importlib",
+        "io",
+        "ntpath",
+        "os",
+        "posixpath",
+        "site",
+        "stat",
+        "zipimport",
+        "_collections_abc",
+        "_sitebuiltins",
+    )
+)
 
 
 class Place:
@@ -33,13 +52,19 @@ class Place:
 class Sources:
     """The modules below some roots, first root first.
 
-    `also` are packages and modules that lie elsewhere (editable installs), by import name; `doubtful` import names that
-    may be there though they are not found. `visited` is every file that was read and every folder that was listed.
+    `ahead` of the roots are those that Python searches before its standard library; `also` are packages and modules
+    that lie elsewhere (editable installs), by import name; `doubtful` import names that may be there though they are
+    not found. `visited` is every file that was read and every folder that was listed.
     """
 
     def __init__(
-        self, roots: Iterable[str], also: Mapping[str, str] | None = None, doubtful: Iterable[str] = ()
+        self,
+        roots: Iterable[str],
+        also: Mapping[str, str] | None = None,
+        doubtful: Iterable[str] = (),
+        ahead: Iterable[str] = (),
     ) -> None:
+        self._ahead = frozenset(ahead)
         self._roots: list[tuple[_Tree, str]] = []
         self._also = also or {}
         self.doubtful = frozenset(doubtful)
@@ -70,6 +95,13 @@ class Sources:
             found = self._find(last, [(_Folder(folder), "")])
         self._found[name] = found
         return found
+
+    def shadows(self, name: str) -> bool:
+        """Whether a module of the standard library is another one here. A folder without `__init__` never is one."""
+        if name in sys.builtin_module_names or name in _FROZEN:
+            return False
+        place = self._find(name, [root for root in self._roots if root[0].root in self._ahead])
+        return place is not None and place.kind != "namespace"
 
     def text(self, place: Place) -> str | None:
         """The source of a module, None where it has none that can be read."""

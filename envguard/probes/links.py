@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from envguard.probes.observe import WantedLinks
 
 _RELEVANT = ("TORCHAO_FORCE_SKIP_LOADING_SO_FILES",)  # what changes which imports run, of what users set
-_MADE_BY = 1  # of what is remembered: another number, another way to look
+_MADE_BY = 2  # of what is remembered: another number, another way to look
 
 
 def links(
@@ -109,6 +109,7 @@ def _look(
         also=mapping,
         doubtful=_doubtful(folders, mapping),
         watched=WATCHED if kernels else (),
+        ahead=_ahead(folders, interpreter),
     )
     import_links: dict[str, list[Any]] = {}
     for name, own in modules.items():
@@ -132,6 +133,13 @@ def _numbers(version: str) -> tuple[int, int, int]:
     numbers = [int("".join(filter(str.isdigit, part[:2])) or 0) for part in version.split(".")[:3]]
     major, minor, micro = [*numbers, 0, 0, 0][:3]
     return major, minor, micro
+
+
+def _ahead(folders: Folders, interpreter: Interpreter) -> list[str]:
+    """The folders of the search path before the standard library."""
+    paths = [folder.path for folder in folders.listed]
+    standard = next((place for place, path in enumerate(paths) if _is_standard(path, interpreter)), len(paths))
+    return paths[:standard]
 
 
 def _is_standard(path: str, interpreter: Interpreter) -> bool:

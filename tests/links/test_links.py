@@ -426,3 +426,33 @@ def test_the_outline_never_loses_a_line(lines: list[str]) -> None:
     source = "\n".join(lines)
     short, _ = outline(source)
     assert short.count("\n") == source.count("\n")
+
+
+_ASKS_THE_STANDARD_LIBRARY = """
+    import sys
+    from calendar import monthrange
+    if sys.version_info < (3, 8) or not monthrange(2026, 2):
+        raise ImportError
+"""
+# what lies in a folder -> whether it hides the standard library where the folder is searched first, and last
+NAMESAKES = {
+    "a folder": ("calendar/thing.txt", False, False),
+    "a package": ("calendar/__init__.py", True, False),
+    "a module": ("calendar.py", True, False),
+    "a module built into Python": ("sys.py", False, False),
+}
+
+
+@pytest.mark.parametrize(("file", "first", "last"), NAMESAKES.values(), ids=NAMESAKES)
+@pytest.mark.parametrize("searched", ["first", "last"])
+def test_only_a_module_that_is_searched_first_hides_the_standard_library(
+    tmp_path: Path, file: str, first: bool, last: bool, searched: str
+) -> None:
+    install(tmp_path, {"ao/__init__.py": _ASKS_THE_STANDARD_LIBRARY, file: ""})
+    fails = first if searched == "first" else last
+    found = check_links([str(tmp_path)], ["ao"], ahead=[str(tmp_path)] if searched == "first" else [])
+    assert bool(found.broken) is fails
+    place = "insert(0, " if searched == "first" else "append("
+    program = f"import sys; sys.path.{place}{str(tmp_path)!r}); import ao"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, check=False)
+    assert (done.returncode != 0) is fails

@@ -139,3 +139,16 @@ def test_an_editable_package_is_found_through_its_finder(site: Path, tmp_path: P
     assert look(site)["import_links"]["ao"] == []  # type: ignore[index]
     write(source / "__init__.py", "gone = 1\n")
     assert look(site)["import_links"]["ao"] != []  # type: ignore[index]
+
+
+def test_a_folder_of_the_working_directory_named_like_a_module_hides_nothing(site: Path, tmp_path: Path) -> None:
+    write(site / "ao" / "inner.py", "import sys, calendar\nassert sys.version_info and calendar.monthrange\n")
+    (tmp_path / "root" / "sys").mkdir(parents=True)
+    (tmp_path / "root" / "calendar").mkdir()
+    standard = current().stdlib
+    folders = Folders((str(tmp_path / "root"), standard, str(site)))
+    interpreter = replace(current(), path=(str(tmp_path / "root"), standard, str(site)))
+    assert probe.links(WANTED, {"ao": {"version": "1.0"}}, interpreter, folders, "Linux")["import_links"]["ao"] == []
+    (tmp_path / "root" / "calendar.py").write_text("")
+    folders = Folders((str(tmp_path / "root"), standard, str(site)))
+    assert probe.links(WANTED, {"ao": {"version": "1.0"}}, interpreter, folders, "Linux")["import_links"]["ao"] != []
