@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from envguard.checks import examine, resolve_spec
+from envguard.checks import examine
 from envguard.errors import EnvguardWarning
 from envguard.frozen import replace
 from envguard.permits import issue
 from envguard.shipped import load
+from envguard.specs import resolve_spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class CallChecks:
     ) -> tuple[Report, Environment]:
         from envguard.probes.interpreter import current
 
-        report, environment = examine(
+        examined = examine(
             self._book,
             (spec,),
             None,
@@ -88,4 +89,4 @@ class CallChecks:
             ignore=self._ignore,
             weights=weights,
         )
-        return replace(report, undecided=self._undecided), environment
+        return replace(examined.report, undecided=self._undecided), examined.environment

@@ -6,7 +6,10 @@ All that a command line's check needs of the rooms below; `guard.py` makes the p
 from __future__ import annotations
 
 from envguard.evaluate import Evaluator
-from envguard.model import DEVICE_KINDS, HOSTS, OPERATIONS, Environment, Report, Request
+from envguard.frozen import Frozen
+from envguard.model import Environment, Report, Request
+from envguard.probes.wanted import Look
+from envguard.specs import resolve_host, resolve_spec, validate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +19,17 @@ if TYPE_CHECKING:
     from envguard.model import BackendReport, Operation
     from envguard.probes.interpreter import Interpreter
     from envguard.rulebook import RuleBook
+
+
+class Examined(Frozen):
+    """A report and the environment that it was made from.
+
+    `look` is where that comes from, None for a recorded environment and where one look did not do.
+    """
+
+    report: Report
+    environment: Environment
+    look: Look | None = None
 
 
 def check_in(
@@ -41,7 +55,7 @@ def check_in(
         operation=operation,
         ignore=ignore,
         subject=subject,
-    )[0]
+    ).report
 
 
 def examine(
@@ -56,13 +70,16 @@ def examine(
     ignore: Iterable[str] = (),
     subject: str | None = None,
     weights: str | None = None,
-) -> tuple[Report, Environment]:
-    """`check_in`, with the environment that the report was made from."""
+    seen: Look | None = None,
+) -> Examined:
+    """`check_in`, with the environment that the report was made from; `seen` is a look just taken for the same."""
     question = Question(book, specs, host=host, device=device, operation=operation, ignore=ignore, weights=weights)
     looked_at = None
     if environment is None:
         looked_at = interpreter()
-        environment = look(book, question.asked, looked_at, host=host, device=device, operation=operation)
+        if seen is None:
+            seen = look(book, question.asked, looked_at, host=host, device=device, operation=operation)
+        environment = seen.environment
     executable = looked_at.executable if looked_at else None
     subject = subject or executable or "a recorded environment"
     report = question.put_to(environment, subject, executable)
@@ -70,8 +87,8 @@ def examine(
         from envguard.probes.observe import with_requirements  # here: few checks end in two releases that do not fit
 
         environment = with_requirements(environment, looked_at)
-        report = question.put_to(environment, subject, executable)
-    return report, environment
+        report, seen = question.put_to(environment, subject, executable), None
+    return Examined(report, environment, seen)
 
 
 def _wants_requirements(book: RuleBook, report: BackendReport) -> bool:
@@ -123,20 +140,6 @@ def _resolve(book: RuleBook, specs: tuple[str, ...]) -> tuple[tuple[str, str | N
     return resolved
 
 
-def validate(host: str, device: str, operation: str) -> None:
-    """Raises ValueError, in one line, for a host, device or operation that does not exist."""
-    if host not in HOSTS:
-        raise ValueError(f"unknown host {host!r}: expected one of {', '.join(HOSTS)}")
-    if operation not in OPERATIONS:
-        raise ValueError(f"unknown operation {operation!r}: expected one of {', '.join(OPERATIONS)}")
-    kind, colon, index = device.partition(":")
-    numbered = kind in ("cuda", "rocm", "xpu") and index.isascii() and index.isdigit() and len(index) < 6
-    if kind not in DEVICE_KINDS or (colon and not numbered):
-        raise ValueError(
-            f"unknown device {device!r}: expected one of {', '.join(DEVICE_KINDS)}, or an index as in cuda:0"
-        )
-
-
 _evaluators: dict[tuple[RuleBook, Request], Evaluator] = {}
 
 
@@ -162,10 +165,11 @@ def look(
     host: str,
     device: str,
     operation: Operation,
-) -> Environment:
+) -> Look:
     """Observe what the rules of some requests read, and nothing else."""
     from envguard.probes.folders import Folders
-    from envguard.probes.observe import hosts_in, observe, wanted_by
+    from envguard.probes.observe import hosts_in, observe
+    from envguard.probes.rule_facts import wanted_by
 
     folders = Folders(interpreter.path)
     resolved = resolve_host(host, hosts_in(folders) if host == "auto" else Environment({}))
@@ -174,56 +178,5 @@ def look(
         for backend, scheme in asked
         for rule in evaluator(book, Request(backend, scheme, operation, resolved, device)).rules
     ]
-    return observe(wanted_by(rules), interpreter, folders)
-
-
-def resolve_host(host: str, environment: Environment) -> Any:
-    """`auto` is diffusers if installed, else transformers, else diffusers."""
-    if host != "auto":
-        return host
-    if environment.distribution("diffusers") is None and isinstance(environment.distribution("transformers"), dict):
-        return "transformers"
-    return "diffusers"
-
-
-def resolve_spec(book: RuleBook, spec: str) -> tuple[str, str | None]:
-    """Backend and scheme of a spec, by name or alias; `-`, `_` and case do not matter.
-
-    Raises UnknownBackend or UnknownScheme, which list the near names.
-    """
-    name, colon, scheme = spec.partition(":")
-    backend = next(
-        (b for b in book.backends.values() if _plain(name) in map(_plain, (b.name, *b.aliases, b.distribution))), None
-    )
-    if backend is None:
-        from envguard.errors import UnknownBackend
-
-        known = sorted({alias for b in book.backends.values() for alias in (b.name, *b.aliases)})
-        raise UnknownBackend(f"unknown backend {name!r}{near(name, known)}; known are {', '.join(book.backends)}")
-    if not colon:
-        return backend.name, None
-    schemes = {**backend.schemes, **backend.load_schemes}
-    for official, aliases in schemes.items():
-        if _plain(scheme) in map(_plain, (official, *aliases)):
-            return backend.name, official
-    from envguard.errors import UnknownScheme
-
-    known = [each for official, aliases in schemes.items() for each in (official, *aliases)]
-    raise UnknownScheme(
-        f"unknown scheme {scheme!r} of {backend.name}{near(scheme, known)}; known are {', '.join(backend.schemes)}"
-    )
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("_", "-")
-
-
-def near(name: str, known: Sequence[str]) -> str:
-    """A question after the near names, for a name that is close to known ones; else nothing."""
-    if len(name) > 100:  # is near to none of them, and to find that out takes seconds for 10 MB
-        return ""
-    from difflib import get_close_matches
-
-    by_plain = {_plain(each): each for each in known}
-    near = [by_plain[each] for each in get_close_matches(_plain(name), list(by_plain), n=3)]
-    return f", did you mean {' or '.join(near)}?" if near else ""
+    wanted = wanted_by(rules)
+    return Look(wanted, resolved, observe(wanted, interpreter, folders))

@@ -169,8 +169,7 @@ def _version() -> int:
 
 
 def _check(arguments: CheckArguments) -> int:
-    from envguard.checks import resolve_spec, validate
-    from envguard.settings import known
+    from envguard.specs import validate
 
     if arguments.snapshot and arguments.python is not None:
         raise _bad("--python and --snapshot name two different things to look at: give one of them")
@@ -181,26 +180,38 @@ def _check(arguments: CheckArguments) -> int:
     except ValueError as error:
         raise _bad(str(error)) from None
     project, book = _project(arguments.rules)
+    asked = arguments if project is None else _with_settings(arguments, project)
+
+    def rules() -> RuleBook:
+        return _holding(arguments, book())
+
+    if asked.output in (None, "-"):
+        return _judge(asked, rules, sys.stdout)
+    from envguard.placing import Placed
+
+    with Placed(asked.output) as out:
+        return _judge(asked, rules, out)
+
+
+def _holding(arguments: CheckArguments, book: RuleBook) -> RuleBook:
+    """The rules, once they are known to hold what the command line names. Raises what says that they do not."""
+    from envguard.settings import known
+    from envguard.specs import resolve_spec
+
     for spec in arguments.backend:
         resolve_spec(book, spec)
     known("--ignore", arguments.ignore, book)
-    if project is not None:
-        arguments = _with_settings(arguments, project)
-    if arguments.output in (None, "-"):
-        return _judge(arguments, book, sys.stdout)
-    from envguard.placing import Placed
-
-    with Placed(arguments.output) as out:
-        return _judge(arguments, book, out)
+    return book
 
 
-def _judge(arguments: CheckArguments, book: RuleBook, out: TextIO) -> int:
+def _judge(arguments: CheckArguments, rules: Callable[[], RuleBook], out: TextIO) -> int:
+    if not (arguments.snapshot or arguments.model or arguments.lock or arguments.requirements or arguments.target):
+        return _emit(_live(arguments, rules), arguments, rules, out)
+    book = rules()
     if arguments.lock is not None or arguments.requirements or arguments.target:
         return _check_file(arguments, book, out)
     if arguments.model is not None:
         return _check_model(arguments, book, out)
-    if not arguments.snapshot:
-        return _emit(_live(arguments, book), arguments, book, out)
     return _check_snapshots(arguments, book, out)
 
 
@@ -226,7 +237,7 @@ def _check_file(arguments: CheckArguments, book: RuleBook, out: TextIO) -> int:
         operation=arguments.operation,  # type: ignore[arg-type]
         ignore=arguments.ignore,
     )
-    return _emit(report, arguments, book, out)
+    return _emit(report, arguments, lambda: book, out)
 
 
 def _refuse_deep(arguments: CheckArguments) -> None:
@@ -248,25 +259,25 @@ def _refuse_deep(arguments: CheckArguments) -> None:
             raise _bad(f"--{error}") from None
 
 
-def _project(folders: Sequence[str]) -> tuple[Settings | None, RuleBook]:
-    """The settings of the project around the working folder, and the rules with its folders and those given."""
+def _project(folders: Sequence[str]) -> tuple[Settings | None, Callable[[], RuleBook]]:
+    """The settings of the project around the working folder; what loads the rules, with its folders and those given."""
     from envguard.settings import find
-    from envguard.shipped import load
 
-    given = tuple(folders)
+    books: dict[tuple[str, ...], RuleBook] = {}
+
+    def book(rules: tuple[str, ...] = ()) -> RuleBook:
+        from envguard.shipped import load
+
+        if rules not in books:
+            books[rules] = load((*rules, *folders))
+        return books[rules]
+
     try:
         folder = os.getcwd()
     except OSError:  # it was removed; then no project is around it
-        return None, load(given)
-    books: dict[tuple[str, ...], RuleBook] = {}
-
-    def book(rules: tuple[str, ...]) -> RuleBook:
-        if rules not in books:
-            books[rules] = load((*rules, *given))
-        return books[rules]
-
+        return None, book
     project = find(folder, book)
-    return project, book(() if project is None else project.rules)
+    return project, book if project is None else lambda: book(project.rules)
 
 
 def _with_settings(arguments: CheckArguments, project: Settings) -> CheckArguments:
@@ -279,6 +290,7 @@ def _with_settings(arguments: CheckArguments, project: Settings) -> CheckArgumen
         host=arguments.host or project.host,
         device=arguments.device or project.device,
         ignore=(*arguments.ignore, *project.ignore),
+        rules=(*project.rules, *arguments.rules),
     )
 
 
@@ -324,21 +336,20 @@ def _check_model(arguments: CheckArguments, book: RuleBook, out: TextIO) -> int:
     return _status(verdict, report.decides, arguments)
 
 
-def _live(arguments: CheckArguments, book: RuleBook) -> Report:
-    from envguard.checks import check_in
+def _live(arguments: CheckArguments, rules: Callable[[], RuleBook]) -> Report:
     from envguard.probes.interpreter import ask, current
+    from envguard.recalled import Asked, check
 
     interpreter = current() if arguments.python is None else ask(arguments.python)
-    report = check_in(
-        book,
+    asked = Asked(
         arguments.backend,
-        None,
-        lambda: interpreter,
-        host=arguments.host or "auto",
-        device=arguments.device or "auto",
-        operation=arguments.operation,  # type: ignore[arg-type]
-        ignore=arguments.ignore,
+        arguments.host or "auto",
+        arguments.device or "auto",
+        arguments.operation,  # type: ignore[arg-type]
+        arguments.ignore,
+        arguments.rules,
     )
+    report = check(asked, interpreter, rules)
     return _deepened(report, interpreter, arguments) if arguments.deep else report
 
 
@@ -374,7 +385,7 @@ def _check_snapshots(arguments: CheckArguments, book: RuleBook, out: TextIO) -> 
         else:
             report = question.put_to(subject.environment, subject.name)
             out.write(between)
-            new = _emit(report, arguments, book, out)
+            new = _emit(report, arguments, lambda: book, out)
             between = "\n" if arguments.format == "text" else ""
         status = new if status in (None, new) else severest(status, new)
     if status is None:
@@ -463,7 +474,7 @@ def _refuse(name: str, line: int | None, error: str, arguments: CheckArguments, 
     return BAD_INPUT
 
 
-def _emit(report: Report, arguments: CheckArguments, book: RuleBook, out: TextIO) -> int:
+def _emit(report: Report, arguments: CheckArguments, rules: Callable[[], RuleBook], out: TextIO) -> int:
     """Write one report in the format asked for and return its exit status."""
     if arguments.format == "text":
         from envguard.output.text import print_report
@@ -476,7 +487,7 @@ def _emit(report: Report, arguments: CheckArguments, book: RuleBook, out: TextIO
     else:
         from envguard.output.findings import Judged
 
-        out.write(_whole([Judged(report.subject, report)], arguments, book, asked=bool(arguments.backend)))
+        out.write(_whole([Judged(report.subject, report)], arguments, rules(), asked=bool(arguments.backend)))
     return exit_status(report, arguments)
 
 
@@ -517,10 +528,10 @@ def _snapshot(parsed: argparse.Namespace) -> int:
 
 
 def _explain(rule_id: str, folders: list[str]) -> int:
-    from envguard.checks import near
     from envguard.output.explain import explain
+    from envguard.specs import near
 
-    book = _project(folders)[1]
+    book = _project(folders)[1]()
     rows = book.rows(rule_id)
     if not rows:
         raise _bad(f"no rule has the id {rule_id!r}{near(rule_id, book.ids())} (envguard rules lists them)")
@@ -529,10 +540,10 @@ def _explain(rule_id: str, folders: list[str]) -> int:
 
 
 def _rules(parsed: argparse.Namespace) -> int:
-    from envguard.checks import resolve_spec
     from envguard.output.explain import rules_table
+    from envguard.specs import resolve_spec
 
-    book = _project(parsed.rules)[1]
+    book = _project(parsed.rules)[1]()
     backend = None if parsed.backend is None else resolve_spec(book, parsed.backend)[0]
     print(rules_table(book.rows(backend=backend), parsed.format, encoding=sys.stdout.encoding))
     return FINE

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from envguard.callchecks import CallChecks
-from envguard.checks import check_in, resolve_spec
+from envguard.checks import check_in
 from envguard.errors import BadInput, RequirementsNotMet, UnknownScheme
 from envguard.frozen import replace
 from envguard.guarded import Guarded, guarded
 from envguard.permits import passes
 from envguard.rule import OwnerNeed
 from envguard.shipped import load as rules
+from envguard.specs import resolve_spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def snapshot() -> Environment:
 
 def snapshot_of(interpreter: Interpreter) -> Environment:
     """Every fact about an interpreter's environment and the machine."""
-    from envguard.probes.observe import full_snapshot, wanted_by
+    from envguard.probes.observe import full_snapshot
+    from envguard.probes.rule_facts import wanted_by
 
     needs = [rule.need for rule in rules().rows()]
     owners = {need.import_name: need.distributions for need in needs if isinstance(need, OwnerNeed)}

@@ -5,11 +5,12 @@ Nothing of the model is loaded: its configurations and the headers of its files 
 
 from __future__ import annotations
 
-from envguard.checks import evaluator, resolve_spec, validate
+from envguard.checks import evaluator
 from envguard.errors import BadInput, BadModel
 from envguard.frozen import Frozen
 from envguard.model import Environment, Report, Request, Unreadable, worst
 from envguard.shipped import load
+from envguard.specs import resolve_spec, validate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -303,7 +304,8 @@ def _look(book: RuleBook, requests: Sequence[Request], interpreter: Any) -> Envi
     """Observe what the rules of some requests read, the devices and nothing else."""
     from envguard.frozen import replace
     from envguard.probes.folders import Folders
-    from envguard.probes.observe import observe, wanted_by
+    from envguard.probes.observe import observe
+    from envguard.probes.rule_facts import wanted_by
 
     rules = [rule for request in dict.fromkeys(requests) for rule in evaluator(book, request).rules]
     return observe(replace(wanted_by(rules), hardware=True), interpreter, Folders(interpreter.path))

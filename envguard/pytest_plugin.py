@@ -110,7 +110,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _check_defaults(config: pytest.Config) -> None:
-    from envguard.checks import validate
+    from envguard.specs import validate
 
     try:
         validate(_default(config, "host"), _default(config, "device"), "quantize")
@@ -142,8 +142,8 @@ def _requests(item: pytest.Item) -> list[Key]:
 
 def _read(mark: pytest.Mark, config: pytest.Config) -> Key:
     """What a marker asks for, with the session's defaults. Raises ValueError or TypeError where it cannot be."""
-    from envguard.checks import resolve_spec, validate
     from envguard.shipped import load
+    from envguard.specs import resolve_spec, validate
 
     options = {"host": _default(config, "host"), "device": _default(config, "device"), "operation": "quantize"}
     given = dict(mark.kwargs)
@@ -178,9 +178,9 @@ def _required(config: pytest.Config) -> set[str]:
     names = [name.strip() for text in texts for name in text.split(",") if name.strip()]
     if not names:
         return set()
-    from envguard.checks import resolve_spec
     from envguard.errors import UnknownBackend
     from envguard.shipped import load
+    from envguard.specs import resolve_spec
 
     try:
         return {resolve_spec(load(), name.partition(":")[0])[0] for name in names}
@@ -300,8 +300,8 @@ def require_backend(request: pytest.FixtureRequest) -> Callable[..., Guarded]:
 
 def _fixture(backend: str) -> Any:
     def guarded(request: pytest.FixtureRequest) -> Guarded:
-        from envguard.checks import resolve_spec
         from envguard.shipped import load
+        from envguard.specs import resolve_spec
 
         name, _ = resolve_spec(load(), backend)
         marks = _requests(request.node)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 
-from envguard.errors import BadInput
 from envguard.frozen import Frozen, replace
 
 TYPE_CHECKING = False
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
+    from envguard.errors import BadInput
     from envguard.rulebook import RuleBook
 
 _FILE = "pyproject.toml"
@@ -44,6 +44,12 @@ class Settings(Frozen):
     rules: tuple[str, ...] = ()
 
 
+def _bad(text: str) -> BadInput:
+    from envguard.errors import BadInput  # here: most projects have nothing that is wrong
+
+    return BadInput(text)
+
+
 def find(folder: str, book: Callable[[tuple[str, ...]], RuleBook]) -> Settings | None:
     """The settings of the project around a folder, None where it has none. `book` loads the rules, with some folders.
 
@@ -68,11 +74,11 @@ def parse(table: dict[str, Any], where: str) -> Settings:
         expected = _KEYS.get(name)
         if expected is None:
             shown = name if name.isprintable() else repr(name)
-            raise BadInput(f"{where}.{shown}: unknown key, expected {', '.join(_KEYS)}")
+            raise _bad(f"{where}.{shown}: unknown key, expected {', '.join(_KEYS)}")
         one = name in ("host", "device")
         values = [value] if one else value
         if not isinstance(values, list) or not all(isinstance(each, str) for each in values):
-            raise BadInput(f"{where}.{name}: expected {expected}")
+            raise _bad(f"{where}.{name}: expected {expected}")
         given[name] = value if one else tuple(values)
     return Settings(where, **given)
 
@@ -81,14 +87,14 @@ def known(where: str, ids: Iterable[str], book: RuleBook) -> None:
     """Raises BadInput, in one line with the near names, for an id that no rule has."""
     unknown = [each for each in ids if each not in book.ids()]
     if unknown:
-        from envguard.checks import near
+        from envguard.specs import near
 
         question = near(unknown[0], book.ids())
-        raise BadInput(f"{where}: no rule has the id {unknown[0]!r}{question} (envguard rules lists them)")
+        raise _bad(f"{where}: no rule has the id {unknown[0]!r}{question} (envguard rules lists them)")
 
 
 def _check(settings: Settings, book: Callable[[], RuleBook]) -> None:
-    from envguard.checks import resolve_spec, validate
+    from envguard.specs import resolve_spec, validate
 
     key = "host"
     try:
@@ -99,7 +105,7 @@ def _check(settings: Settings, book: Callable[[], RuleBook]) -> None:
             for spec in getattr(settings, key):
                 resolve_spec(book(), spec)
     except ValueError as error:
-        raise BadInput(f"{settings.where}.{key}: {error}") from None
+        raise _bad(f"{settings.where}.{key}: {error}") from None
     if settings.ignore:
         known(f"{settings.where}.ignore", settings.ignore, book())
 
@@ -122,14 +128,14 @@ def _table(path: str) -> dict[str, Any] | None:
         with open(path, "rb") as file:
             data = file.read(_MOST + 1)
     except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror}") from error
+        raise _bad(f"{path}: cannot be read: {error.strerror}") from error
     if b"envguard" not in data:
         return None
     plain = data.translate(None, b" \t\"'")
     if not any(sign in plain for sign in _SIGNS):
         return None
     if len(data) > _MOST:
-        raise BadInput(f"{path}: longer than {_MOST} bytes")
+        raise _bad(f"{path}: longer than {_MOST} bytes")
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -137,11 +143,11 @@ def _table(path: str) -> dict[str, Any] | None:
     try:
         content: Any = tomllib.loads(data.decode("utf-8"))
     except RecursionError:
-        raise BadInput(f"{path}: not TOML: nested too deeply") from None
+        raise _bad(f"{path}: not TOML: nested too deeply") from None
     except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, and what int() says of a number of 5000 digits
-        raise BadInput(f"{path}: not TOML: {error}") from error
+        raise _bad(f"{path}: not TOML: {error}") from error
     tool = content.get("tool")
     table = tool.get("envguard") if isinstance(tool, dict) else None
     if table is not None and not isinstance(table, dict):
-        raise BadInput(f"{path}: tool.envguard: expected a table")
+        raise _bad(f"{path}: tool.envguard: expected a table")
     return table

@@ -10,6 +10,7 @@ import os
 import sys
 
 from envguard.rulebook import RuleBook
+from envguard.rulepackages import shipping_rules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ def stamps(folder: str) -> tuple[tuple[str, int, int], ...]:
 
 _loaded: RuleBook | None = None
 _used: tuple[tuple[str, ...], RuleBook | None] = (), None  # the folders of `use`, and what came of them
-_MARK = "envguard"  # in the name of a distribution that ships rules
-_OWN = "envguard_quant"
 
 
 def load(folders: Iterable[str] = ()) -> RuleBook:
@@ -40,7 +39,7 @@ def load(folders: Iterable[str] = ()) -> RuleBook:
     global _loaded
     if _loaded is None:
         book = RuleBook(_compiled_tables() or _read_tables())
-        packages = shipping(sys.path) if os.environ.get("ENVGUARD_ADDED_RULES") != "0" else []
+        packages = shipping_rules(os.environ, sys.path)
         if packages:
             from envguard.addedrules import with_packages
 
@@ -65,24 +64,6 @@ def use(folders: Iterable[str]) -> RuleBook:
         _loaded = load(asked)
         _used = asked, _loaded
     return load()
-
-
-def shipping(path: Iterable[str]) -> list[tuple[str, str]]:
-    """Folder and metadata folder of each distribution that may ship rules: its name holds `envguard`.
-
-    By the name alone, because looking into the metadata of each distribution would be felt in every check.
-    """
-    found = []
-    for folder in path:
-        if not folder.endswith("-packages"):
-            continue
-        try:
-            entries = os.listdir(folder)
-        except OSError:
-            continue  # the search path of every Python names folders that are not there
-        named = [entry for entry in entries if entry.endswith(".dist-info") and _MARK in entry.lower()]
-        found += [(folder, entry) for entry in named if not entry.lower().startswith(_OWN)]
-    return found
 
 
 def rules_folder() -> str:

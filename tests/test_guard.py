@@ -14,6 +14,7 @@ import pytest
 import envguard
 from envguard import checks, guard, shipped
 from envguard.model import SNAPSHOT_SCHEMA, Environment
+from envguard.probes.wanted import EVERYTHING, Look
 
 FINE: dict[str, Any] = {
     "schema": SNAPSHOT_SCHEMA,
@@ -39,7 +40,7 @@ FINE: dict[str, Any] = {
 def here(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The environment that `require` looks at; a test may change it."""
     data = copy.deepcopy(FINE)
-    monkeypatch.setattr(checks, "look", lambda *args, **kwargs: Environment(data))
+    monkeypatch.setattr(checks, "look", lambda *args, **kwargs: Look(EVERYTHING, "diffusers", Environment(data)))
     monkeypatch.setattr(guard, "_passed", {})
     return data
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from envguard.probes.folders import Folders
     from envguard.probes.interpreter import Interpreter
-    from envguard.probes.observe import WantedLinks
+    from envguard.probes.wanted import WantedLinks
 
 _RELEVANT = ("TORCHAO_FORCE_SKIP_LOADING_SO_FILES",)  # what changes which imports run, of what users set
 _MADE_BY = 2  # of what is remembered: another number, another way to look
@@ -37,15 +37,17 @@ def links(
         return {"import_links": {}, "compiled_kernels": {}}
     environ = {name: os.environ[name] for name in _RELEVANT if name in os.environ}
     entries = ";".join([f"{name}={','.join(each)}" for name, each in modules.items()])
-    place = os.pathsep.join([folder.path for folder in folders.listed])
-    key = "\n".join([str(_MADE_BY), interpreter.version, system, place, entries, *kernels, *wanted.follow, *environ])
-    file = remembered.file()
-    known = remembered.recall(key, file)
+    searched = os.pathsep.join([folder.path for folder in folders.listed])
+    key = "\n".join(
+        ["links", str(_MADE_BY), interpreter.version, system, searched, entries, *kernels, *wanted.follow, *environ]
+    )
+    place = remembered.folder()
+    known = remembered.recall(key, place)
     if known is not None and _unchanged(known):
         sections: dict[str, Any] = known["sections"]
         return sections
     sections, visited = _look(modules, kernels, wanted.follow, interpreter, folders, system, environ)
-    remembered.remember(key, {**stamps(visited), "sections": sections}, file)
+    remembered.remember(key, {**stamps(visited), "sections": sections}, place)
     return sections
 
 

@@ -5,201 +5,23 @@ from __future__ import annotations
 import os
 import sys
 
-from envguard.frozen import Frozen
 from envguard.markers import NOT_FOLLOWED, declared, known_of
 from envguard.model import NOT_OBSERVED, SNAPSHOT_SCHEMA, Environment
 from envguard.probes.distributions import distributions, import_owners, versions
 from envguard.probes.folders import Folders
 from envguard.probes.interpreter import python_facts, system_fact
-from envguard.rule import (
-    AcceleratorNeed,
-    AnyNeed,
-    ArchitectureNeed,
-    CapabilityNeed,
-    CopiesNeed,
-    DistributionNeed,
-    DriverForCudaNeed,
-    DriverNeed,
-    KernelsNeed,
-    LinksNeed,
-    LoadedNeed,
-    MemoryNeed,
-    NativeNeed,
-    OwnerNeed,
-    RequiredInTurnNeed,
-    RequirementsNeed,
-    RequiresPythonNeed,
-    RunsOnNeed,
-    ToolNeed,
-    TorchBuildNeed,
-    VariableNeed,
-    VisibleNeed,
-    WindowNeed,
-    WithoutNeed,
-)
+from envguard.probes.wanted import EVERYTHING, SYSTEM_ALONE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
     from envguard.probes import Observed
     from envguard.probes.interpreter import Interpreter
-    from envguard.rule import Rule
+    from envguard.probes.wanted import Wanted, WantedLinks
 
-_HARDWARE = (
-    AcceleratorNeed,
-    ArchitectureNeed,
-    CapabilityNeed,
-    DriverForCudaNeed,
-    DriverNeed,
-    MemoryNeed,
-    RunsOnNeed,
-    TorchBuildNeed,
-    VisibleNeed,
-)
-
-
-SYSTEM_ALONE = frozenset({"system"})
-
-
-class WantedLinks(Frozen):
-    """What to look at: distribution -> the modules whose import matters, and whose compiled kernels matter."""
-
-    modules: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    kernels: tuple[str, ...] = ()
-    follow: tuple[str, ...] = ()
-
-
-class Wanted(Frozen):
-    """The facts to observe. Python's own facts always belong to it, because fixes name the interpreter.
-
-    `distributions` are names, or None for all; `owners` maps an import name to the distributions that may own it;
-    `loaded` are import names, of which a running process may hold some; `installed` are distributions that somebody may
-    have put into another Python; `requirements` are distributions whose declared requirements are wanted too, `in_turn`
-    those whose requirements' requirements are, and so on; `native` are backends whose compiled libraries are wanted.
-    """
-
-    distributions: frozenset[str] | None
-    owners: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    loaded: frozenset[str] = frozenset()
-    installed: frozenset[str] = frozenset()
-    requirements: frozenset[str] = frozenset()
-    in_turn: frozenset[str] = frozenset()
-    host: frozenset[str] | None = SYSTEM_ALONE
-    hardware: bool = False
-    architectures: bool = False
-    toolchain: bool = False
-    variables: frozenset[str] | None = frozenset()
-    native: frozenset[str] = frozenset()
-    links: WantedLinks | None = None
-
-
-EVERYTHING_ABOUT = frozenset({"torch", "diffusers", "transformers"})
-FIX_VARIABLES = frozenset({"PIP_NO_INDEX", "UV_OFFLINE"})
 HOSTS = ("diffusers", "transformers")
-EVERYTHING = Wanted(
-    distributions=None,
-    host=None,
-    hardware=True,
-    architectures=True,
-    toolchain=True,
-    variables=None,
-    requirements=frozenset(),
-    native=frozenset({"bitsandbytes", "torchao"}),
-)
-_LIBRARY_VARIABLES = ("BNB_CUDA_VERSION", "BNB_ROCM_VERSION")
-
-
-def wanted_by(rules: Iterable[Rule]) -> Wanted:
-    """The union of the facts that some rules name, and of those that their fixes need."""
-    named = set(EVERYTHING_ABOUT)
-    owners: dict[str, tuple[str, ...]] = {}
-    loaded: set[str] = set()
-    installed: set[str] = set()
-    requirements: set[str] = set()
-    in_turn: set[str] = set()
-    variables = set(FIX_VARIABLES)
-    native: set[str] = set()
-    links: dict[str, dict[str, None]] = {}
-    kernels: set[str] = set()
-    follow: set[str] = set()
-    hardware = architectures = toolchain = False
-    for rule in rules:
-        need = rule.need
-        named.update(name for name, _ in rule.when.release)
-        named.update(rule.when.absent)
-        variables.update(name for name, _ in rule.when.variable)
-        # a fix that installs torch chooses the build for this machine
-        hardware = hardware or rule.when.accelerator is not None or rule.fix.torch
-        hardware = hardware or rule.when.cuda_capability is not None
-        if isinstance(need, DistributionNeed):
-            named.add(need.wanted.name)
-            if need.module is not None:
-                installed.add(need.wanted.name)
-        elif isinstance(need, RequirementsNeed):
-            requirements.add(need.distribution)
-            named.add(need.distribution)
-        elif isinstance(need, RequiredInTurnNeed):
-            in_turn.add(need.distribution)
-            named.add(need.distribution)
-        elif isinstance(need, OwnerNeed):
-            owners[need.import_name] = need.distributions
-            named.add(need.distributions[0])
-        elif isinstance(need, AnyNeed):
-            named.update(wanted.name for wanted in need.wanted)
-        elif isinstance(need, CopiesNeed):
-            named.add(need.wanted.name)
-        elif isinstance(need, LoadedNeed):
-            loaded.add(need.import_name)
-            named.add(need.distribution)
-        elif isinstance(need, WithoutNeed):
-            named.update(need.distributions)
-        elif isinstance(need, RequiresPythonNeed):
-            named.add(need.distribution)
-        elif isinstance(need, NativeNeed):
-            native.add(need.distribution)
-            named.add(need.distribution)
-            variables.update(_LIBRARY_VARIABLES)
-            hardware = True
-        elif isinstance(need, LinksNeed):
-            modules = links.setdefault(need.distribution, {})
-            modules.update(dict.fromkeys(need.modules))
-            follow.update(need.follow)
-            named.add(need.distribution)
-        elif isinstance(need, KernelsNeed):
-            kernels.add(need.distribution)
-        elif isinstance(need, WindowNeed):
-            named.update((need.distribution, need.other))
-        elif isinstance(need, ToolNeed):
-            toolchain = True
-            if need.tool == "nvcc":
-                variables.update(("CUDA_HOME", "CUDA_PATH"))
-        elif isinstance(need, VariableNeed):
-            variables.add(need.name)
-        elif isinstance(need, _HARDWARE):
-            hardware = True
-            architectures = architectures or isinstance(need, ArchitectureNeed)
-    if hardware:
-        variables.add("CUDA_VISIBLE_DEVICES")
-    return Wanted(
-        distributions=frozenset(named),
-        owners=tuple(sorted(owners.items())),
-        loaded=frozenset(loaded),
-        installed=frozenset(installed),
-        requirements=frozenset(requirements),
-        in_turn=frozenset(in_turn),
-        hardware=hardware,
-        architectures=architectures,
-        toolchain=toolchain,
-        variables=frozenset(variables),
-        native=frozenset(native),
-        links=WantedLinks(
-            tuple([(name, tuple(modules)) for name, modules in links.items()]),
-            tuple(sorted(kernels)),
-            tuple(sorted(follow)),
-        ),
-    )
 
 
 def hosts_in(folders: Folders) -> Environment:

@@ -1,7 +1,7 @@
-"""What slow probes found, remembered between processes in one file of the user's cache folder.
+"""What slow probes found, and what a check came to, remembered between processes in the user's cache folder.
 
-The file only saves time. It is not read where somebody else could have written it, and whatever is wrong with it means
-that the probe looks again.
+An answer a file. They only save time: none is read where somebody else could have written it, and whatever is wrong
+with one means to look again.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-_FORMAT = 1
-_LONGEST = 1 << 21  # bytes
-_MOST = 24  # answers
+_START = b'{"format":3,"key":'
+_ENDING = ".json"
+_LONGEST = 1 << 22  # bytes
+_MOST = 40  # answers
 
 
-def file(environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> str | None:
-    """The cache file, None where there is to be none (ENVGUARD_CACHE=0) or no place for it is known."""
+def folder(environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> str | None:
+    """The folder of the answers, None where there is to be none (ENVGUARD_CACHE=0) or no place for it is known."""
     if environ.get("ENVGUARD_CACHE") == "0":
         return None
     home = environ.get("USERPROFILE" if platform == "win32" else "HOME", "")
@@ -30,55 +31,56 @@ def file(environ: Mapping[str, str] = os.environ, platform: str = sys.platform) 
         base = os.path.join(home, "Library", "Caches") if home else ""
     else:
         base = environ.get("XDG_CACHE_HOME", "") or (os.path.join(home, ".cache") if home else "")
-    return os.path.join(base, "envguard", "facts.json") if os.path.isabs(base) else None
+    return os.path.join(base, "envguard") if os.path.isabs(base) else None
 
 
-def recall(key: str, path: str | None) -> Any:
+def recall(key: str, folder: str | None) -> Any:
     """What was remembered under a key; None for nothing."""
-    data = _read(path) if path else b""
-    start = data.find(b"\n" + _name(key) + b":")
-    if start < 0:
+    data = _read(folder, _name(key)) if folder else b""
+    try:
+        entry = parse(data.decode("ascii")) if data.startswith(_START) else None
+        return entry["answer"] if entry and entry["key"] == key else None
+    except (ValueError, LookupError, TypeError, RecursionError, StopIteration):
         return None
-    end = data.find(b"\n", start + 1)
-    entry = _parsed(data[start:end].partition(b":")[2].rstrip(b",")) if end > 0 else None
-    return entry["answer"] if isinstance(entry, dict) and entry.get("key") == key and "answer" in entry else None
 
 
-def remember(key: str, answer: Any, path: str | None) -> None:
+def remember(key: str, answer: Any, folder: str | None) -> None:
     """Keep an answer (a JSON value) under a key. Where that cannot be done it is left."""
-    if not path:
+    if not folder:
         return
     import json
     import tempfile
 
-    entries = _entries(_read(path))
-    name = json.loads(_name(key))
-    entries.pop(name, None)
-    while len(entries) >= _MOST:
-        del entries[next(iter(entries))]
-    entries[name] = {"key": key, "answer": answer}
-    # an entry a line: to recall one, the others need not be read
-    lines = ",\n".join([f"{json.dumps(each)}:{json.dumps(entries[each], separators=(',', ':'))}" for each in entries])
-    folder = os.path.dirname(path)
+    text = json.dumps({"format": 3, "key": key, "answer": answer}, separators=(",", ":"))
     written = None
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        if not _ours(folder):
+        if len(text) > _LONGEST or not _ours(os.stat(folder)):
             return
-        handle, written = tempfile.mkstemp(dir=folder, prefix="facts-", suffix=".tmp")
-        with os.fdopen(handle, "w", encoding="ascii", newline="\n") as opened:
-            opened.write(f'{{"format":{_FORMAT},"entries":{{\n{lines}\n}}}}\n')
-        os.replace(written, path)
+        handle, written = tempfile.mkstemp(dir=folder, suffix=".tmp")
+        with os.fdopen(handle, "w", encoding="ascii") as opened:
+            opened.write(text)
+        os.replace(written, os.path.join(folder, _name(key)))
+        written = None
+        _forget(folder)
     except OSError:
         if written:
             _remove(written)
 
 
-def _name(key: str) -> bytes:
-    """A short name for a key, quoted; keys that share one displace each other."""
-    from binascii import crc32
+def _forget(folder: str) -> None:
+    """Remove the oldest answers, so that there are never many."""
+    with os.scandir(folder) as entries:
+        found = [(entry.stat().st_mtime_ns, entry.path) for entry in entries if entry.name.endswith(_ENDING)]
+    for _, path in sorted(found)[:-_MOST]:
+        _remove(path)
 
-    return b'"%08x"' % crc32(key.encode("utf-8", "surrogatepass"))
+
+def _name(key: str) -> str:
+    """The file of a key; keys that share one displace each other."""
+    import _imp  # built in; `hashlib` would take longer than all else here
+
+    return _imp.source_hash(0, key.encode("utf-8", "surrogatepass")).hex() + _ENDING
 
 
 def _remove(path: str) -> None:
@@ -88,42 +90,25 @@ def _remove(path: str) -> None:
         pass
 
 
-def _read(path: str) -> bytes:
-    """The file; empty where it is missing, not ours or of another format."""
+def _read(folder: str, name: str) -> bytes:
+    """A file; empty where it is missing or not ours."""
     try:
-        if not _ours(os.path.dirname(path)) or not _ours(path):
+        if not _ours(os.stat(folder)):
             return b""
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+        flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+        descriptor = os.open(os.path.join(folder, name), flags)
         try:
-            data = os.read(descriptor, _LONGEST)
+            status = os.fstat(descriptor)
+            return os.read(descriptor, min(status.st_size, _LONGEST)) if _ours(status) else b""
         finally:
             os.close(descriptor)
     except OSError:
         return b""
-    return data if data.startswith(b'{"format":%d,"entries":{\n' % _FORMAT) else b""
 
 
-def _entries(data: bytes) -> dict[str, Any]:
-    """All that is remembered; nothing where any of it is broken."""
-    table = _parsed(data)
-    entries = table.get("entries") if isinstance(table, dict) else None
-    return entries if isinstance(entries, dict) else {}
-
-
-def _parsed(data: bytes) -> Any:
-    """A JSON value, None where it is none."""
-    try:
-        return parse(data.decode("ascii"))
-    except (ValueError, LookupError, TypeError, RecursionError, StopIteration):
-        return None
-
-
-def _ours(path: str) -> bool:
+def _ours(status: os.stat_result) -> bool:
     """Whether nobody but this user can write there."""
-    if not hasattr(os, "getuid"):
-        return True
-    status = os.stat(path)
-    return status.st_uid == os.getuid() and not status.st_mode & 0o022
+    return not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & 0o022)
 
 
 def parse(text: str) -> Any:

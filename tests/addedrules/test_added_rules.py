@@ -14,7 +14,8 @@ from command_line import run
 from envguard import shipped
 from envguard.errors import BadRules
 from envguard.rulebook import RuleBook
-from envguard.shipped import load, shipping
+from envguard.rulepackages import shipping_rules
+from envguard.shipped import load
 
 ROW = """\
 [[rule]]
@@ -273,4 +274,4 @@ def test_our_own_distribution_ships_none(tmp_path: Path) -> None:
     site = tmp_path / "site-packages"
     (site / "envguard_quant-0.1.0.dist-info").mkdir(parents=True)
     (site / "My_EnvGuard-1.0.dist-info").mkdir()
-    assert shipping([str(site), str(tmp_path / "x-packages")]) == [(str(site), "My_EnvGuard-1.0.dist-info")]
+    assert shipping_rules({}, [str(site), str(tmp_path / "x-packages")]) == [(str(site), "My_EnvGuard-1.0.dist-info")]

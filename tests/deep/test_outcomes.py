@@ -25,6 +25,7 @@ from envguard.errors import BadInput, BadInterpreter
 from envguard.frozen import replace
 from envguard.model import Environment, Outcome
 from envguard.probes.interpreter import current
+from envguard.probes.wanted import EVERYTHING, Look
 
 on_posix = pytest.mark.skipif(os.name == "nt", reason="only on POSIX: its signals")
 on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only on Linux: needs its /proc")
@@ -53,7 +54,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The machine that is looked at, by the rules above."""
     data = machine()
     monkeypatch.setattr(shipped, "_loaded", RULES)
-    monkeypatch.setattr(checks, "look", lambda *args, **kwargs: Environment(data))
+    monkeypatch.setattr(checks, "look", lambda *args, **kwargs: Look(EVERYTHING, "diffusers", Environment(data)))
     return data
 
 

@@ -18,6 +18,7 @@ from envguard.deep import smoke
 from envguard.deep.process import Ended
 from envguard.errors import BadRules
 from envguard.model import Environment
+from envguard.probes.wanted import EVERYTHING, Look
 from envguard.rulebook import RuleBook
 from envguard.rulefiles import check_tables
 
@@ -54,7 +55,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # of all that is installed, only this one
 
     def run(text: str, *options: str, data: dict[str, Any] = FINE, ini: str = "") -> pytest.RunResult:
-        monkeypatch.setattr(checks, "look", lambda *args, **kwargs: Environment(data))
+        monkeypatch.setattr(checks, "look", lambda *args, **kwargs: Look(EVERYTHING, "diffusers", Environment(data)))
         monkeypatch.setattr(guard, "_passed", {})
         pytester.makeini(f"[pytest]\n{ini}")
         pytester.makepyfile(f"import pytest\n{text}")

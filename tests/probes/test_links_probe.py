@@ -11,7 +11,7 @@ from envguard.frozen import replace
 from envguard.probes import links as probe
 from envguard.probes.folders import Folders
 from envguard.probes.interpreter import current
-from envguard.probes.observe import WantedLinks
+from envguard.probes.wanted import WantedLinks
 
 WANTED = WantedLinks((("ao", ("ao",)),), ("ao",))
 

@@ -17,6 +17,7 @@ import envguard
 from envguard import checks, guard, permits, shipped
 from envguard.model import SNAPSHOT_SCHEMA, Environment
 from envguard.probes import changes
+from envguard.probes.wanted import EVERYTHING, Look
 
 FINE: dict[str, Any] = {
     "schema": SNAPSHOT_SCHEMA,
@@ -56,7 +57,9 @@ class Barrier(importlib.abc.MetaPathFinder):
 def here(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The environment that checks look at, which a test may change at any time; backends cannot be imported."""
     data = copy.deepcopy(FINE)
-    monkeypatch.setattr(checks, "look", lambda *args, **kwargs: Environment(copy.deepcopy(data)))
+    monkeypatch.setattr(
+        checks, "look", lambda *args, **kwargs: Look(EVERYTHING, "diffusers", Environment(copy.deepcopy(data)))
+    )
     monkeypatch.setattr(guard, "_passed", {})
     monkeypatch.setattr(changes, "stamp", object)  # something may have changed, every time
     for name in list(sys.modules):
@@ -170,7 +173,7 @@ def test_require_itself_imports_nothing(here: dict[str, Any]) -> None:
 
 
 def test_a_permit_is_issued_for_a_passing_report_alone(here: dict[str, Any]) -> None:
-    blocked, environment = checks.examine(
+    blocked, environment, _ = checks.examine(
         shipped.load(), ("torchao",), Environment(FINE), None, host="none", device="cuda", operation="quantize"
     )
     with pytest.raises(envguard.RequirementsNotMet):
@@ -190,7 +193,7 @@ def test_an_adapter_takes_no_permit_that_was_not_issued() -> None:
 
 
 def test_a_permit_cannot_be_changed_or_copied(here: dict[str, Any]) -> None:
-    report, environment = checks.examine(
+    report, environment, _ = checks.examine(
         shipped.load(), ("torchao",), Environment(FINE), None, host="none", device="cpu", operation="quantize"
     )
     permit = permits.issue(report, environment, "torchao", "block")
