@@ -8,6 +8,7 @@ from __future__ import annotations
 from envguard.frozen import Frozen, replace
 from envguard.judge.subject import version_of
 from envguard.judge.windows import rows_for, worst
+from envguard.markers import holds, known_of
 from envguard.rule import DistributionNeed, FixTemplate, KernelsNeed, LinksNeed, WindowNeed
 from envguard.versions import Clause, Wanted, key, normalize, parse_wanted, satisfies
 
@@ -242,10 +243,11 @@ def _why_not(name: str, serving: Sequence[str], bounds: Sequence[_Bound], there:
 def _bounds_on(name: str, environment: Environment) -> list[_Bound]:
     """What the other installed distributions declare about one, as far as their requirements were observed."""
     bounds = []
+    known = known_of(environment)
     for by, entry in (environment.data.get("distributions") or {}).items():
         for line in (entry or {}).get("requires") or ():
             if _names(line, name):
-                wanted = _applying(line, environment)
+                wanted = _applying(line, known)
                 if wanted is not None and wanted.clauses:
                     bounds.append(_Bound(wanted.clauses, f"{by} {entry.get('version')} requires {wanted.text}"))
     return bounds
@@ -257,40 +259,15 @@ def _names(line: str, name: str) -> bool:
     return normalize(line[:end]) == name
 
 
-def _applying(line: str, environment: Environment) -> Wanted | None:
-    """A requirement that holds in the environment; one whose condition cannot be judged is taken to hold."""
+def _applying(line: str, known: Mapping[str, str]) -> Wanted | None:
+    """A requirement that holds where some marker variables are known; one that cannot be judged is taken to hold."""
     text, _, marker = line.partition(";")
-    if "extra" in marker:
-        return None
-    if marker and _holds(marker.strip(), environment) is False:
+    if "extra" in marker or (marker and holds(marker, known) is False):
         return None
     try:
         return parse_wanted(text.strip())
     except ValueError:
         return None
-
-
-def _holds(marker: str, environment: Environment) -> bool | None:
-    from packaging.markers import InvalidMarker, Marker, UndefinedEnvironmentName
-
-    fact = environment.fact
-    system, machine, python = fact("host", "system"), fact("host", "machine"), fact("python", "version")
-    facts: dict[str, Any] = {
-        "platform_system": system,
-        "sys_platform": _PLATFORMS.get(system) if isinstance(system, str) else None,
-        "platform_machine": machine,
-        "python_full_version": python,
-        "python_version": ".".join(python.split(".")[:2]) if isinstance(python, str) else None,
-    }
-    if any(name in marker and not isinstance(value, str) for name, value in facts.items()):
-        return None
-    try:
-        return Marker(marker).evaluate({name: value for name, value in facts.items() if isinstance(value, str)})
-    except (InvalidMarker, UndefinedEnvironmentName):
-        return None
-
-
-_PLATFORMS = {"Linux": "linux", "Windows": "win32", "Darwin": "darwin"}
 
 
 def _range(side: _Side, allowed: Sequence[str]) -> str:
