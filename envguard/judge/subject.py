@@ -110,7 +110,7 @@ def _seen_device(device: Any) -> SeenDevice:
     if known is None:
         of_name = None
         if facts[0] == "cuda" and facts[3] is None and isinstance(facts[2], str):
-            from envguard.cuda import capability_of  # here: a probe gives the capability itself
+            from envguard.gpus import capability_of  # here: a probe gives the capability itself
 
             of_name = capability_of(facts[2])
         if len(_known_devices) >= _MOST_DEVICES:
