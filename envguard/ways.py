@@ -5,6 +5,7 @@ Either may give way, as far as the rules that apply and the requirements of what
 
 from __future__ import annotations
 
+from envguard.fixes import newest_run
 from envguard.frozen import Frozen, replace
 from envguard.judge.subject import version_of
 from envguard.judge.windows import rows_for, worst
@@ -208,26 +209,15 @@ def _side(
                 bounds.append(_Bound(clauses, f"{half} {found} needs another {name}"))
     released = book.releases(name)
     allowed = [each for each in released if all(satisfies(each, bound.clauses, "specifier") for bound in bounds)]
-    possible = _newest_run([each for each in allowed if each in serving], allowed)
+    possible = newest_run({each: each in serving for each in allowed})
     above = released[released.index(possible[-1]) + 1 :] if possible else ()
     return _Side(
         name,
         str(version),
-        tuple(possible),
+        possible,
         above[0] if above else None,
         _why_not(name, serving, bounds, there, other),
     )
-
-
-def _newest_run(good: Sequence[str], among: Sequence[str]) -> Sequence[str]:
-    """The newest of some versions and those before it, as far as there is no other between them."""
-    run: list[str] = []
-    for version in reversed(among):
-        if version in good:
-            run.insert(0, version)
-        elif run:
-            break
-    return run
 
 
 def _why_not(name: str, serving: Sequence[str], bounds: Sequence[_Bound], there: Any, other: str) -> str:
