@@ -9,7 +9,7 @@ from envguard.carried import filled
 from envguard.cuda import driver_runs, parse_capability
 from envguard.fixes import PYTHON, TorchFix, anew, fits, installer, merge, narrow, plan_commands, render
 from envguard.frozen import Frozen, replace
-from envguard.judge.subject import SeenDevice
+from envguard.judge.subject import SeenDevice, plain_machine
 from envguard.looks import Memories
 from envguard.markers import declared, known_of
 from envguard.model import Environment, Fix, Plan, with_fix
@@ -296,7 +296,7 @@ def torch_fix(
     if machine.kind == "mps" or machine.system == "Darwin":
         return TorchFix("Install torch; its macOS build serves the GPU.", "torch")
     # what the wheels of another architecture hold is not in the table
-    if isinstance(machine.machine, str) and machine.machine not in ("x86_64", "AMD64"):
+    if isinstance(machine.machine, str) and plain_machine(machine.machine) != "x86_64":
         return TorchFix("Install a torch build for this machine: https://pytorch.org/get-started/locally")
     if not machine.is_seen:
         requirement = f"torch{narrow(clauses)}"

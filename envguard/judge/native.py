@@ -7,8 +7,8 @@ the installed files say comes first; where they were not observed, what the rele
 from __future__ import annotations
 
 from envguard.frozen import Frozen, replace
-from envguard.judge.subject import Finding, SeenDevice, Subject, text_of, undecided
-from envguard.libraries import SUFFIXES, Build, Choice, Library, carried_text, choose, eras_of, plain_machine
+from envguard.judge.subject import Finding, SeenDevice, Subject, plain_machine, text_of, undecided
+from envguard.libraries import SUFFIXES, Build, Choice, Library, carried_text, choose, eras_of
 from envguard.model import NOT_OBSERVED, Request, Unreadable
 from envguard.versions import key, parse_clauses, parse_wanted, satisfies
 

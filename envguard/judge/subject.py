@@ -181,6 +181,11 @@ def named(device: SeenDevice) -> str:
     return f"{device.name} ({place})" if device.name else place
 
 
+def plain_machine(machine: str) -> str:
+    """One name for machines that systems call by several."""
+    return {"AMD64": "x86_64", "ARM64": "aarch64", "arm64": "aarch64"}.get(machine, machine)
+
+
 def in_range(version: Any, clauses: tuple[Clause, ...], comparison: str) -> bool | None:
     """Whether every version of a range meets some clauses, or none does; None where some do, or for no range."""
     if not isinstance(version, Ranged) or not version.specifier:
