@@ -9,6 +9,7 @@ from pathlib import PurePath
 from envguard.links import library
 from envguard.links.values import (
     ABSENT,
+    ALWAYS,
     SOMETHING,
     UNKNOWN,
     Class,
@@ -35,9 +36,10 @@ _OPERATORS = {
 }  # fmt: skip
 _MOST_TURNS = 400
 _PLAIN_CACHES = ("functools.lru_cache", "functools.cache", "functools.wraps", "builtins.staticmethod")
-_OWN_NAMES = {"__name__", "__file__", "__path__", "__doc__", "__spec__", "__loader__", "__package__", "__dict__",
-              "__builtins__", "__annotations__", "__class__", "__qualname__", "__module__", "__debug__", "WindowsError",
-              "__cached__", "reveal_type", "__all__", "__version__"}  # fmt: skip
+_OWN_NAMES = ALWAYS | {
+    "__builtins__", "__annotations__", "__qualname__", "__module__", "__debug__", "WindowsError", "__cached__",
+    "reveal_type", "__all__", "__version__",
+}  # fmt: skip
 
 
 class Expressions:

@@ -15,6 +15,7 @@ from envguard.links import library, surface
 from envguard.links.expressions import Expressions, turns
 from envguard.links.values import (
     ABSENT,
+    ALWAYS,
     SOMETHING,
     UNKNOWN,
     Absent,
@@ -46,17 +47,6 @@ _LONGEST_FOREIGN = 30  # lines of a function of a package that is not followed
 _MOST_STEPS = 400_000  # statements: some ten times what the largest package runs
 _ONCE_STANDARD = {"distutils", "imp", "asynchat", "asyncore", "smtpd", "cgi", "crypt", "audioop", "pipes", "telnetlib"}
 _DEFERRED_ANNOTATIONS = (3, 14)  # from this Python on they are not looked at on import
-_ALWAYS = {
-    "__name__",
-    "__file__",
-    "__path__",
-    "__doc__",
-    "__spec__",
-    "__loader__",
-    "__package__",
-    "__dict__",
-    "__class__",
-}
 _MAKES_FUNCTIONS = {"functools.lru_cache", "functools.cache", "staticmethod", "builtins.staticmethod"}
 
 
@@ -188,7 +178,7 @@ class Interpreter(Expressions):
                 return module.names[name]
             if name in module.lazy:
                 return self._lazily(module, name)
-            if name in _ALWAYS or module.open or name in module.maybe or module.state in ("running", "new"):
+            if name in ALWAYS or module.open or name in module.maybe or module.state in ("running", "new"):
                 return UNKNOWN
             return UNKNOWN if self.sources.find(f"{module.name}.{name}") else ABSENT
         return surface.member(self, module, name)

@@ -13,6 +13,7 @@ import warnings
 from envguard.links.outline import outline, whole_function
 from envguard.links.values import (
     ABSENT,
+    ALWAYS,
     SOMETHING,
     UNKNOWN,
     Absent,
@@ -34,17 +35,6 @@ if TYPE_CHECKING:
 
 _LONG = 60_000  # characters from which on a module is searched before it is parsed
 _LONGEST = 3_000_000
-_ALWAYS = {
-    "__name__",
-    "__file__",
-    "__path__",
-    "__doc__",
-    "__spec__",
-    "__loader__",
-    "__package__",
-    "__dict__",
-    "__class__",
-}
 _DYNAMIC = ("globals()", "sys.modules[__name__]", "vars()", "locals()", "\ndef __getattr__", "lazy_loader",
             "__dict__.update", "\n    def __getattr__(name")  # fmt: skip
 _SETS = re.compile(r"\bsetattr\((?!\s*(?:self|cls)\b)")  # it may be of a module, as in numpy.dtypes
@@ -176,7 +166,7 @@ def _look_up(interpreter: Interpreter, module: Module, name: str) -> Any:
         version = interpreter.sources.version("torch")
         text_of = _torch_version(interpreter)
         return VersionText(text_of or version) if text_of or version else UNKNOWN
-    if name in _ALWAYS:
+    if name in ALWAYS:
         return UNKNOWN
     path = Unknown(f"{module.name}.{name}")
     source = text(interpreter, module)

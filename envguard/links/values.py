@@ -37,6 +37,21 @@ UNKNOWN = Unknown()
 SOMETHING = Something()
 ABSENT = Absent()
 
+# the names that every module has
+ALWAYS = frozenset(
+    (
+        "__name__",
+        "__file__",
+        "__path__",
+        "__doc__",
+        "__spec__",
+        "__loader__",
+        "__package__",
+        "__dict__",
+        "__class__",
+    )
+)
+
 
 class Library:
     """A module, class or function of the standard library (or of `packaging`), by its dotted name."""
