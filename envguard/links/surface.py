@@ -271,7 +271,7 @@ def _collect(interpreter: Interpreter, module: Module, body: Iterable[ast.stmt],
         elif isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 if alias.name == "*":
-                    module.stars.append(_absolute(node, module))
+                    module.stars.append(module.absolute(node))
                 else:
                     _note(module, alias.asname or alias.name, (node, alias))
         elif isinstance(node, ast.If):
@@ -340,15 +340,6 @@ def _guard(interpreter: Interpreter, module: Module, test: ast.expr) -> bool | N
     return value if isinstance(value, bool) else None
 
 
-def _absolute(node: ast.ImportFrom, module: Module) -> str:
-    if not node.level:
-        return node.module or ""
-    package = module.package
-    for _ in range(node.level - 1):
-        package = package.rpartition(".")[0]
-    return f"{package}.{node.module}" if node.module else package
-
-
 def _value(interpreter: Interpreter, module: Module, name: str, binders: list[Any]) -> Any:
     """What the only thing that binds a name makes of it; UNKNOWN where several do."""
     if len(binders) != 1:
@@ -395,7 +386,7 @@ def _imported(interpreter: Interpreter, scope: Scope, node: ast.Import | ast.Imp
         if isinstance(node, ast.Import):
             wanted = alias.name if alias.asname else alias.name.partition(".")[0]
             return interpreter.load(wanted, scope, node.lineno)
-        inner = interpreter.load(_absolute(node, scope.module), scope, node.lineno)
+        inner = interpreter.load(scope.module.absolute(node), scope, node.lineno)
         if inner is scope.module:  # `from torch import nn` within torch
             return interpreter.module(f"{inner.name}.{alias.name}") or UNKNOWN
         return interpreter.imported(inner, alias.name, scope, node.lineno)

@@ -117,6 +117,15 @@ class Module:
         """The package that relative imports in it start from."""
         return self.name if self.place.inside else self.name.rpartition(".")[0]
 
+    def absolute(self, node: ast.ImportFrom) -> str:
+        """The full name of the module that a `from` statement in it is about."""
+        if not node.level:
+            return node.module or ""
+        package = self.package
+        for _ in range(node.level - 1):
+            package = package.rpartition(".")[0]
+        return f"{package}.{node.module}" if node.module else package
+
 
 class LazyNames(Something):
     """What a lazy module fetches from which of its modules when it is asked for."""
@@ -219,6 +228,14 @@ def known(value: Any) -> bool:
     if isinstance(value, dict):
         return all(map(known, value.values()))
     return True
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are certainly the same."""
+    if one is other:
+        return True
+    simple = (str, int, float, bool, type(None))
+    return type(one) is type(other) and isinstance(one, simple) and bool(one == other)
 
 
 def truth(value: Any) -> bool | None:
