@@ -501,7 +501,8 @@ def _versions(library: Library, facts: Facts) -> Finding | None:
     needed = f"the C and C++ libraries that {library.file} needs"
     if unknown:
         return undecided(needed, *unknown)
-    return Finding("met", needed, f"{libc}, GLIBCXX_{text_of(facts.libstdcxx)}")
+    newest = f", GLIBCXX_{text_of(facts.libstdcxx)}" if library.glibcxx is not None else ""
+    return Finding("met", needed, f"{libc}{newest}")
 
 
 def _architectures(facts: Facts, chosen: Selection) -> Finding | None:
