@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from envguard.fixes import newest_run
 from envguard.frozen import Frozen, replace
 from envguard.versions import Wanted, parse_wanted, satisfies
 
@@ -56,14 +57,12 @@ def _run_of(fitting: Mapping[str, bool | None], name: str) -> Wanted | None:
     A release of which that is not known is taken for the nearest one of its line, else the nearest later one.
     """
     known = list(fitting)
-    fits = [_as_in_its_line(place, known, fitting) for place in range(len(known))]
-    if True not in fits:
+    run = newest_run({version: _as_in_its_line(place, known, fitting) for place, version in enumerate(known)})
+    if not run:
         return None
-    first = last = len(fits) - 1 - fits[::-1].index(True)
-    while first > 0 and fits[first - 1] is True:
-        first -= 1
-    above = f",<{known[last + 1]}" if last + 1 < len(known) else ""
-    return parse_wanted(f"{name}>={known[first]}{above}")
+    later = known[known.index(run[-1]) + 1 :]
+    above = f",<{later[0]}" if later else ""
+    return parse_wanted(f"{name}>={run[0]}{above}")
 
 
 def _as_in_its_line(place: int, known: Sequence[str], fitting: Mapping[str, bool | None]) -> bool | None:

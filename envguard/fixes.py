@@ -150,6 +150,17 @@ def narrow(clauses: tuple[Clause, ...]) -> str:
     return ",".join([clause.operator + clause.version for clause in kept])
 
 
+def newest_run(fits: Mapping[str, bool | None]) -> tuple[str, ...]:
+    """The newest version that fits and those right before it that do too, of versions from the oldest on."""
+    versions = list(fits)
+    while versions and fits[versions[-1]] is not True:
+        versions.pop()
+    first = len(versions)
+    while first and fits[versions[first - 1]] is True:
+        first -= 1
+    return tuple(versions[first:])
+
+
 _FLOORS, _CEILINGS = (">=", ">"), ("<=", "<")
 
 

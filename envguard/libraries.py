@@ -148,11 +148,6 @@ class Choice(Frozen):
     error: str | None = None
 
 
-def plain_machine(machine: str) -> str:
-    """One name for machines that systems call by several."""
-    return {"AMD64": "x86_64", "ARM64": "aarch64", "arm64": "aarch64"}.get(machine, machine)
-
-
 def eras_of(version: Any, files: Iterable[str], wheels: Wheels | None) -> tuple[Era, ...]:
     """The ways of choosing that an installed bitsandbytes may have: one where its version is known.
 

@@ -11,6 +11,7 @@ from envguard.versions import key, parse_clauses, parse_wanted, satisfies
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from envguard.model import Environment
     from envguard.versions import Wanted
@@ -19,14 +20,19 @@ NOT_FOLLOWED = ("torch",)  # has rules of its own about what it declares
 
 _VERSIONS = ("python_version", "python_full_version", "implementation_version")
 _OPERATORS = ("===", "==", "~=", "!=", "<=", ">=", "<", ">", "not in", "in")
-_SYSTEMS = {"Linux": ("linux", "posix"), "Windows": ("win32", "nt"), "Darwin": ("darwin", "posix")}
+# what Python calls each system: sys.platform and os.name
+SYSTEMS = {"Linux": ("linux", "posix"), "Windows": ("win32", "nt"), "Darwin": ("darwin", "posix")}
 
 
 def known_of(environment: Environment) -> dict[str, str]:
     """The marker variables that the facts of an environment decide."""
     fact = environment.fact
-    version, implementation = fact("python", "version"), fact("python", "implementation")
-    system, machine = fact("host", "system"), fact("host", "machine")
+    python = fact("python", "version"), fact("python", "implementation")
+    return variables(*python, fact("host", "system"), fact("host", "machine"))
+
+
+def variables(version: Any, implementation: Any, system: Any, machine: Any) -> dict[str, str]:
+    """The marker variables that four facts decide, as far as each is a text."""
     known: dict[str, str] = {}
     if isinstance(version, str):
         numbers = version.split(".")
@@ -36,9 +42,9 @@ def known_of(environment: Environment) -> dict[str, str]:
     if isinstance(implementation, str):
         known["platform_python_implementation"] = implementation
         known["implementation_name"] = implementation.lower()
-    if isinstance(system, str) and system in _SYSTEMS:
+    if isinstance(system, str) and system in SYSTEMS:
         known["platform_system"] = system
-        known["sys_platform"], known["os_name"] = _SYSTEMS[system]
+        known["sys_platform"], known["os_name"] = SYSTEMS[system]
     if isinstance(machine, str):
         known["platform_machine"] = machine
     return known

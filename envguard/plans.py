@@ -9,7 +9,7 @@ from envguard.carried import filled
 from envguard.cuda import driver_runs, parse_capability
 from envguard.fixes import PYTHON, TorchFix, anew, fits, installer, merge, narrow, plan_commands, render
 from envguard.frozen import Frozen, replace
-from envguard.judge.subject import SeenDevice
+from envguard.judge.subject import SeenDevice, plain_machine
 from envguard.looks import Memories
 from envguard.markers import declared, known_of
 from envguard.model import Environment, Fix, Plan, with_fix
@@ -105,6 +105,7 @@ class Mender:
         rules = self._constraints_of(rows)
         constraints = self._pairs.limited(rules, subject)
         machine = self._machine(subject) if [1 for found in judged if found[3] and found[3].torch] else None
+        judged = self._filled(judged, subject)
         outcomes = [found[1] for found in judged]
         for place, template in [(place, found[3]) for place, found in enumerate(judged) if found[3]]:
             outcome = outcomes[place]
@@ -113,10 +114,10 @@ class Mender:
                 outcome = replace(outcome, message=f"{outcome.message}: {way.brief}")
                 fix = render(way.template, rules, how, None)
             else:
-                fix = self._fix(rows[place], self._filled(template, subject), machine, constraints, how)
+                fix = self._fix(rows[place], template, machine, constraints, how)
             outcomes[place] = with_fix(outcome, Fix(fix.text, _written(fix.commands, python)))
         failing = [found[0] for found in judged if found[2] == BLOCKED]
-        packages = self._package_fixes(judged, subject)
+        packages = _package_fixes(judged)
         if not packages or how.install is None:
             return outcomes, None
         attempt, left = self._attempt(subject, machine, looked, values, rows, packages)
@@ -159,16 +160,16 @@ class Mender:
         known: Fix | None = self._fixes.get(asked)
         return known or self._fixes.keep(asked, render(template, constraints, how, torch))
 
-    def _filled(self, template: FixTemplate, subject: Subject) -> FixTemplate:
-        """A fix with the releases that it asks for by what they carry."""
-        if template.carried is None:
-            return template
-        return filled(template, self._book, self._backend, subject, self._loading)
+    def _filled(self, judged: Sequence[Found], subject: Subject) -> Sequence[Found]:
+        """Rows with their fixes, and in these the releases that they ask for by what they carry."""
+        if not [1 for found in judged if found[3] and found[3].carried is not None]:
+            return judged
+        return [(*found[:3], self._filled_fix(found[3], subject)) for found in judged]
 
-    def _package_fixes(self, judged: Sequence[Found], subject: Subject) -> dict[Row, FixTemplate]:
-        """The rows that block, and whose fix changes packages, with that fix."""
-        asked = [(row, self._filled(fix, subject)) for row, _, rank, fix in judged if rank == BLOCKED and fix]
-        return {row: fix for row, fix in asked if fix.installs}
+    def _filled_fix(self, fix: FixTemplate | None, subject: Subject) -> FixTemplate | None:
+        if fix is None or fix.carried is None:
+            return fix
+        return filled(fix, self._book, self._backend, subject, self._loading)
 
     def _machine(self, subject: Subject) -> _Machine:
         environment, device = subject.environment, subject.device
@@ -240,8 +241,9 @@ class Mender:
             else:
                 again = looks.part(changed).look(looked, values, after)
             judged = applied(again, _NOTHING_IGNORED)
-            left = [found[0] for found in judged if found[2] == BLOCKED]
-            failing = self._package_fixes(judged, subject)
+            blocked = self._filled([found for found in judged if found[2] == BLOCKED], subject)
+            left = [found[0] for found in blocked]
+            failing = _package_fixes(blocked)
             if failing.keys() <= packages.keys():
                 return attempt, left
             packages = {**failing, **packages}
@@ -264,6 +266,11 @@ class Mender:
             made = _Attempt(self._book, merge(wanted, constraints), uninstall, torch, reinstall, remove)
             known = self._attempts.keep(asked, made)
         return known
+
+
+def _package_fixes(judged: Sequence[Found]) -> dict[Row, FixTemplate]:
+    """The rows that block, and whose fix changes packages, with that fix."""
+    return {row: fix for row, _, rank, fix in judged if rank == BLOCKED and fix and fix.installs}
 
 
 def _written(commands: tuple[str, ...], python: str) -> tuple[str, ...]:
@@ -289,7 +296,7 @@ def torch_fix(
     if machine.kind == "mps" or machine.system == "Darwin":
         return TorchFix("Install torch; its macOS build serves the GPU.", "torch")
     # what the wheels of another architecture hold is not in the table
-    if isinstance(machine.machine, str) and machine.machine not in ("x86_64", "AMD64"):
+    if isinstance(machine.machine, str) and plain_machine(machine.machine) != "x86_64":
         return TorchFix("Install a torch build for this machine: https://pytorch.org/get-started/locally")
     if not machine.is_seen:
         requirement = f"torch{narrow(clauses)}"

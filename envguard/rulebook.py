@@ -1,6 +1,6 @@
 """The rules table in memory: rows of `rules/*.toml`, made into frozen types for the requests that need them.
 
-`rulefiles.py` reads and checks the files, `shipped.py` finds those that come with envguard.
+`rulefiles/` reads and checks the files, `shipped.py` finds those that come with envguard.
 """
 
 from __future__ import annotations

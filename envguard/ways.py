@@ -5,9 +5,11 @@ Either may give way, as far as the rules that apply and the requirements of what
 
 from __future__ import annotations
 
+from envguard.fixes import newest_run
 from envguard.frozen import Frozen, replace
 from envguard.judge.subject import version_of
 from envguard.judge.windows import rows_for, worst
+from envguard.markers import holds, known_of
 from envguard.rule import DistributionNeed, FixTemplate, KernelsNeed, LinksNeed, WindowNeed
 from envguard.versions import Clause, Wanted, key, normalize, parse_wanted, satisfies
 
@@ -207,26 +209,15 @@ def _side(
                 bounds.append(_Bound(clauses, f"{half} {found} needs another {name}"))
     released = book.releases(name)
     allowed = [each for each in released if all(satisfies(each, bound.clauses, "specifier") for bound in bounds)]
-    possible = _newest_run([each for each in allowed if each in serving], allowed)
+    possible = newest_run({each: each in serving for each in allowed})
     above = released[released.index(possible[-1]) + 1 :] if possible else ()
     return _Side(
         name,
         str(version),
-        tuple(possible),
+        possible,
         above[0] if above else None,
         _why_not(name, serving, bounds, there, other),
     )
-
-
-def _newest_run(good: Sequence[str], among: Sequence[str]) -> Sequence[str]:
-    """The newest of some versions and those before it, as far as there is no other between them."""
-    run: list[str] = []
-    for version in reversed(among):
-        if version in good:
-            run.insert(0, version)
-        elif run:
-            break
-    return run
 
 
 def _why_not(name: str, serving: Sequence[str], bounds: Sequence[_Bound], there: Any, other: str) -> str:
@@ -242,10 +233,11 @@ def _why_not(name: str, serving: Sequence[str], bounds: Sequence[_Bound], there:
 def _bounds_on(name: str, environment: Environment) -> list[_Bound]:
     """What the other installed distributions declare about one, as far as their requirements were observed."""
     bounds = []
+    known = known_of(environment)
     for by, entry in (environment.data.get("distributions") or {}).items():
         for line in (entry or {}).get("requires") or ():
             if _names(line, name):
-                wanted = _applying(line, environment)
+                wanted = _applying(line, known)
                 if wanted is not None and wanted.clauses:
                     bounds.append(_Bound(wanted.clauses, f"{by} {entry.get('version')} requires {wanted.text}"))
     return bounds
@@ -257,40 +249,15 @@ def _names(line: str, name: str) -> bool:
     return normalize(line[:end]) == name
 
 
-def _applying(line: str, environment: Environment) -> Wanted | None:
-    """A requirement that holds in the environment; one whose condition cannot be judged is taken to hold."""
+def _applying(line: str, known: Mapping[str, str]) -> Wanted | None:
+    """A requirement that holds where some marker variables are known; one that cannot be judged is taken to hold."""
     text, _, marker = line.partition(";")
-    if "extra" in marker:
-        return None
-    if marker and _holds(marker.strip(), environment) is False:
+    if "extra" in marker or (marker and holds(marker, known) is False):
         return None
     try:
         return parse_wanted(text.strip())
     except ValueError:
         return None
-
-
-def _holds(marker: str, environment: Environment) -> bool | None:
-    from packaging.markers import InvalidMarker, Marker, UndefinedEnvironmentName
-
-    fact = environment.fact
-    system, machine, python = fact("host", "system"), fact("host", "machine"), fact("python", "version")
-    facts: dict[str, Any] = {
-        "platform_system": system,
-        "sys_platform": _PLATFORMS.get(system) if isinstance(system, str) else None,
-        "platform_machine": machine,
-        "python_full_version": python,
-        "python_version": ".".join(python.split(".")[:2]) if isinstance(python, str) else None,
-    }
-    if any(name in marker and not isinstance(value, str) for name, value in facts.items()):
-        return None
-    try:
-        return Marker(marker).evaluate({name: value for name, value in facts.items() if isinstance(value, str)})
-    except (InvalidMarker, UndefinedEnvironmentName):
-        return None
-
-
-_PLATFORMS = {"Linux": "linux", "Windows": "win32", "Darwin": "darwin"}
 
 
 def _range(side: _Side, allowed: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from envguard.judge.subject import (
     asked,
     device_kind,
     named,
+    plain_machine,
     select,
     shared,
     text_of,
@@ -369,7 +370,7 @@ def architecture(builds: tuple[TorchBuild, ...]) -> tuple[Reader, Judge]:
         released = carried is None or isinstance(carried, Unreadable)
         if released:
             # what the wheels of another machine hold is not in the table
-            known = builds if not isinstance(machine, str) or machine in ("x86_64", "AMD64") else ()
+            known = builds if not isinstance(machine, str) or plain_machine(machine) == "x86_64" else ()
             carried = _released_architectures(torch, cuda, known)
         # a build of one's own may carry less than the released one of that version
         from envguard.cuda import carries

@@ -7,8 +7,8 @@ the installed files say comes first; where they were not observed, what the rele
 from __future__ import annotations
 
 from envguard.frozen import Frozen, replace
-from envguard.judge.subject import Finding, SeenDevice, Subject, text_of, undecided
-from envguard.libraries import SUFFIXES, Build, Choice, Library, carried_text, choose, eras_of, plain_machine
+from envguard.judge.subject import Finding, SeenDevice, Subject, plain_machine, text_of, undecided
+from envguard.libraries import SUFFIXES, Build, Choice, Library, carried_text, choose, eras_of
 from envguard.model import NOT_OBSERVED, Request, Unreadable
 from envguard.versions import key, parse_clauses, parse_wanted, satisfies
 
@@ -501,7 +501,8 @@ def _versions(library: Library, facts: Facts) -> Finding | None:
     needed = f"the C and C++ libraries that {library.file} needs"
     if unknown:
         return undecided(needed, *unknown)
-    return Finding("met", needed, f"{libc}, GLIBCXX_{text_of(facts.libstdcxx)}")
+    newest = f", GLIBCXX_{text_of(facts.libstdcxx)}" if library.glibcxx is not None else ""
+    return Finding("met", needed, f"{libc}{newest}")
 
 
 def _architectures(facts: Facts, chosen: Selection) -> Finding | None:

@@ -110,7 +110,7 @@ def _seen_device(device: Any) -> SeenDevice:
     if known is None:
         of_name = None
         if facts[0] == "cuda" and facts[3] is None and isinstance(facts[2], str):
-            from envguard.cuda import capability_of  # here: a probe gives the capability itself
+            from envguard.gpus import capability_of  # here: a probe gives the capability itself
 
             of_name = capability_of(facts[2])
         if len(_known_devices) >= _MOST_DEVICES:
@@ -179,6 +179,11 @@ def named(device: SeenDevice) -> str:
     number = "" if device.index is None else f" {device.index}"
     place = f"{NAMES.get(device.kind, device.kind)} device{number}"
     return f"{device.name} ({place})" if device.name else place
+
+
+def plain_machine(machine: str) -> str:
+    """One name for machines that systems call by several."""
+    return {"AMD64": "x86_64", "ARM64": "aarch64", "arm64": "aarch64"}.get(machine, machine)
 
 
 def in_range(version: Any, clauses: tuple[Clause, ...], comparison: str) -> bool | None:

@@ -9,6 +9,7 @@ from pathlib import PurePath
 from envguard.links import library
 from envguard.links.values import (
     ABSENT,
+    ALWAYS,
     SOMETHING,
     UNKNOWN,
     Class,
@@ -34,10 +35,10 @@ _OPERATORS = {
     ast.Is: "is", ast.IsNot: "is not", ast.In: "in", ast.NotIn: "not in",
 }  # fmt: skip
 _MOST_TURNS = 400
-_PLAIN_CACHES = ("functools.lru_cache", "functools.cache", "functools.wraps", "builtins.staticmethod")
-_OWN_NAMES = {"__name__", "__file__", "__path__", "__doc__", "__spec__", "__loader__", "__package__", "__dict__",
-              "__builtins__", "__annotations__", "__class__", "__qualname__", "__module__", "__debug__", "WindowsError",
-              "__cached__", "reveal_type", "__all__", "__version__"}  # fmt: skip
+_OWN_NAMES = ALWAYS | {
+    "__builtins__", "__annotations__", "__qualname__", "__module__", "__debug__", "WindowsError", "__cached__",
+    "reveal_type", "__all__", "__version__",
+}  # fmt: skip
 
 
 class Expressions:
@@ -278,7 +279,7 @@ class Expressions:
 
     def _comprehension(self, node: Any, scope: Scope) -> Any:
         first = self.value(node.generators[0].iter, scope)
-        values = _turns(first)
+        values = turns(first)
         if len(node.generators) > 1 or values is None:
             return UNKNOWN
         inner = Scope("function", scope.module, {}, scope)
@@ -381,14 +382,13 @@ def _hashable_set(values: list[Any]) -> Any:
         return UNKNOWN
 
 
-def _turns(value: Any) -> list[Any] | None:
+def turns(value: Any) -> list[Any] | None:
     """What a loop goes over, None where that is not known or too much."""
     if isinstance(value, (list, tuple, set, frozenset, dict, str)) and len(value) <= _MOST_TURNS:
         return sorted(value, key=repr) if isinstance(value, (set, frozenset)) else list(value)
     return None
 
 
-turns = _turns
 _LOGS = {"debug", "info", "warning", "warning_once", "warn", "error", "exception", "log"}  # raise nothing
 _BUILTINS: dict[str, Any] = {"Ellipsis": SOMETHING, "NotImplemented": SOMETHING}
 

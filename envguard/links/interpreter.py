@@ -12,15 +12,15 @@ import fnmatch
 import sys
 
 from envguard.links import library, surface
-from envguard.links.expressions import Expressions, turns
+from envguard.links.expressions import turns
+from envguard.links.statements import Statements
 from envguard.links.values import (
     ABSENT,
+    ALWAYS,
     SOMETHING,
     UNKNOWN,
     Absent,
-    Class,
     Function,
-    LazyNames,
     Left,
     Library,
     Module,
@@ -28,12 +28,12 @@ from envguard.links.values import (
     Returned,
     Scope,
     Unknown,
-    truth,
+    same,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from pathlib import PurePath
     from typing import Any
 
@@ -43,34 +43,20 @@ if TYPE_CHECKING:
 _DEEPEST = 40  # calls within calls
 _DEEPEST_UNSURE = 5  # where it is only about what a function gives
 _LONGEST_FOREIGN = 30  # lines of a function of a package that is not followed
-_MOST_STEPS = 400_000  # statements: some ten times what the largest package runs
 _ONCE_STANDARD = {"distutils", "imp", "asynchat", "asyncore", "smtpd", "cgi", "crypt", "audioop", "pipes", "telnetlib"}
-_DEFERRED_ANNOTATIONS = (3, 14)  # from this Python on they are not looked at on import
-_ALWAYS = {
-    "__name__",
-    "__file__",
-    "__path__",
-    "__doc__",
-    "__spec__",
-    "__loader__",
-    "__package__",
-    "__dict__",
-    "__class__",
-}
-_MAKES_FUNCTIONS = {"functools.lru_cache", "functools.cache", "staticmethod", "builtins.staticmethod"}
+_QUIET = {  # libraries whose functions, called on import, leave nothing to doubt
+    "abc", "builtins", "collections", "contextlib", "dataclasses", "enum", "functools", "itertools", "logging",
+    "operator", "os", "packaging", "pathlib", "re", "sys", "threading", "types", "typing", "typing_extensions",
+    "warnings", "weakref",
+}  # fmt: skip
+_KINDS_OF_CONSTANTS: dict[str, type] = {
+    "builtins.str": str, "builtins.int": int, "builtins.float": float, "builtins.bool": bool, "builtins.list": list,
+    "builtins.dict": dict, "builtins.tuple": tuple, "builtins.set": set,
+}  # fmt: skip
+_NOWHERE = ast.Call(func=ast.Name(id="map"), args=[], keywords=[], lineno=0)
 
 
-class Loss:
-    """An import that fails, and what that means: the exception, and whether the package goes on without."""
-
-    __slots__ = ("caught", "raised")
-
-    def __init__(self, raised: Raised, *, caught: bool) -> None:
-        self.raised = raised
-        self.caught = caught
-
-
-class Interpreter(Expressions):
+class Interpreter(Statements):
     """One process that imports, as far as it can be told from the files.
 
     `follow` are the packages (or modules) whose modules are gone through, `complete` says that what is not below the
@@ -78,18 +64,12 @@ class Interpreter(Expressions):
     """
 
     def __init__(self, sources: Sources, follow: Iterable[str], around: Surroundings, *, complete: bool = True) -> None:
-        super().__init__(around)
+        super().__init__(around, complete=complete)
         self.sources = sources
         self.follow = frozenset(follow)
-        self.complete = complete
-        self.modules: dict[str, Module] = {}
-        self.losses: list[Loss] = []
         self.calls: list[tuple[str, str, list[Any], bool]] = []  # name, module, arguments, whether certainly called
         self.watched: frozenset[str] = frozenset()
-        self._steps = 0
         self._active: tuple[Any, ...] = ()  # the functions that are being gone through
-        self.perhaps = 0  # among modules of which it is not known whether they are imported
-        self._handled: list[Raised] = []
         self._generators: dict[Any, bool] = {}
         self.stubs: dict[str, str] = {}
 
@@ -169,9 +149,9 @@ class Interpreter(Expressions):
             return
         scope = Scope("module", module, module.names)
         module.maybe = surface.global_names(surface.text(self, module))
-        before = self.unsure, self.perhaps, self._handled, self._active
+        before = self.unsure, self.perhaps, self.handled, self._active
         self.perhaps += self.unsure
-        self.unsure, self._handled, self._active = 0, [], ()
+        self.unsure, self.handled, self._active = 0, [], ()
         try:
             self.block(tree.body, scope)
         except Raised as raised:
@@ -180,7 +160,7 @@ class Interpreter(Expressions):
         except (Returned, Left):
             pass  # not Python: nothing is known of it
         finally:
-            self.unsure, self.perhaps, self._handled, self._active = before
+            self.unsure, self.perhaps, self.handled, self._active = before
         module.state = "done"
 
     def member(self, module: Module, name: str) -> Any:
@@ -190,7 +170,7 @@ class Interpreter(Expressions):
                 return module.names[name]
             if name in module.lazy:
                 return self._lazily(module, name)
-            if name in _ALWAYS or module.open or name in module.maybe or module.state in ("running", "new"):
+            if name in ALWAYS or module.open or name in module.maybe or module.state in ("running", "new"):
                 return UNKNOWN
             return UNKNOWN if self.sources.find(f"{module.name}.{name}") else ABSENT
         return surface.member(self, module, name)
@@ -229,396 +209,26 @@ class Interpreter(Expressions):
     def _defined(self, module: Module) -> Iterable[str]:
         return module.names if module.followed else surface.bound(self, module)
 
-    # statements
-
-    def block(self, body: Iterable[ast.stmt], scope: Scope) -> None:
-        """Go through some statements in order."""
-        for statement in body:
-            self._steps += 1
-            if self._steps > _MOST_STEPS:
-                scope.module.open = True
-                return
-            method = _STATEMENTS.get(type(statement))
-            if method is not None:
-                method(self, statement, scope)
-
-    def branch(self, go: Callable[[], None], scope: Scope) -> bool:
-        """Go through what may or may not run. True where it comes to its end."""
-        unsure = self.unsure
-        self.unsure += 1
-        try:
-            go()
-        except Returned as returned:
-            scope.returned.append(returned.value)
-        except Left:
-            pass
-        except Raised:
-            if scope.kind != "function":  # if it happens the whole import fails, for another reason than what follows
-                return False
-        else:
-            return True
-        finally:
-            self.unsure = unsure
-        # what follows in this block may not run
-        scope.rest += 1
-        return False
-
-    def either(self, branches: list[Callable[[], None]], scope: Scope) -> None:
-        """Go through branches of which one runs, and keep what they agree on."""
-        before = dict(scope.names)
-        outcomes: list[dict[str, Any]] = []
-        rest = scope.rest
-        for go in branches:
-            scope.names.clear()
-            scope.names.update(before)
-            if self.branch(go, scope):
-                outcomes.append(dict(scope.names))
-        self.unsure += scope.rest - rest
-        if not outcomes:
-            outcomes = [before]
-        scope.names.clear()
-        for outcome in outcomes:
-            for name, value in outcome.items():
-                if name not in scope.names:
-                    scope.names[name] = value if all(name in other for other in outcomes) else UNKNOWN
-                elif scope.names[name] is not value and not _equal(scope.names[name], value):
-                    scope.names[name] = UNKNOWN
-
-    def _import(self, node: ast.Import, scope: Scope) -> None:
-        for alias in node.names:
-            module = self.load(alias.name, scope, node.lineno)
-            if alias.asname is None:
-                head = alias.name.partition(".")[0]
-                module = self.modules.get(head) or (Library(head) if isinstance(module, Library) else Unknown(head))
-            self._set(alias.asname or alias.name.partition(".")[0], module, scope)
-
-    def _import_from(self, node: ast.ImportFrom, scope: Scope) -> None:
-        if node.module == "__future__":
-            return
-        name = absolute(node, scope.module)
-        module = self.load(name, scope, node.lineno)
-        for alias in node.names:
-            if alias.name == "*":
-                self._star(module, scope, node.lineno)
-            else:
-                value = self.imported(module, alias.name, scope, node.lineno)
-                self._set(alias.asname or alias.name, value, scope)
-
-    def _star(self, module: Any, scope: Scope, line: int) -> None:
+    def star(self, module: Any, scope: Scope, line: int) -> None:
+        """Bind the names of `from module import *`."""
         if isinstance(module, Module) and module.followed and module.state != "running":
             listed = module.names.get("__all__")
             if isinstance(listed, (list, tuple)) and all(isinstance(each, str) for each in listed):
                 for name in listed:
-                    self._set(name, self.imported(module, name, scope, line), scope)
+                    self.put(name, self.imported(module, name, scope, line), scope)
                 return
             scope.module.open = scope.module.open or module.open or "__all__" in module.names
             for name, value in list(module.names.items()):
                 if not name.startswith("_"):
-                    self._set(name, value, scope)
+                    self.put(name, value, scope)
             return
         if isinstance(module, Module) and not module.followed:
             names = surface.exported(self, module)
             if names is not None:
                 for name in names:
-                    self._set(name, surface.Lazily(module, name).of(self), scope)
+                    self.put(name, surface.Lazily(module, name).of(self), scope)
                 return
         scope.module.open = True
-
-    def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef, scope: Scope) -> None:
-        decorators = [self.value(each, scope) for each in node.decorator_list]
-        arguments = node.args
-        for default in (*arguments.defaults, *arguments.kw_defaults):
-            if default is not None:
-                self.value(default, scope)
-        if self._looks_at_annotations(scope.module):
-            every = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg)
-            for argument in every:
-                if argument is not None and argument.annotation is not None:
-                    self.value(argument.annotation, scope)
-            if node.returns is not None:
-                self.value(node.returns, scope)
-        outer = scope if scope.kind == "function" else None
-        plain = isinstance(node, ast.FunctionDef) and all(_keeps_function(each) for each in decorators)
-        if not plain:
-            self._decorate(decorators)
-        self._set(node.name, Function(node, scope.module, outer) if plain else SOMETHING, scope)
-
-    def _decorate(self, decorators: list[Any]) -> None:
-        """Decorators are called with what they decorate; what they make of it is not followed."""
-        for decorator in reversed(decorators):
-            if isinstance(decorator, Function) and decorator.module.followed:
-                self.run_function(decorator, [SOMETHING], {})
-
-    def _looks_at_annotations(self, module: Module) -> bool:
-        if module.looks_at_annotations is None:
-            deferred = module.tree is not None and any(
-                isinstance(each, ast.ImportFrom)
-                and each.module == "__future__"
-                and any(alias.name == "annotations" for alias in each.names)
-                for each in module.tree.body[:40]
-            )
-            module.looks_at_annotations = self.around.python < _DEFERRED_ANNOTATIONS and not deferred
-        return module.looks_at_annotations
-
-    def _class(self, node: ast.ClassDef, scope: Scope) -> None:
-        decorators = [self.value(decorator, scope) for decorator in node.decorator_list]
-        for base in node.bases:
-            self.value(base, scope)
-        for keyword in node.keywords:
-            self.value(keyword.value, scope)
-        inner = Scope("class", scope.module, {}, scope)
-        self.block(node.body, inner)
-        self._decorate(decorators)
-        self._set(node.name, SOMETHING if node.decorator_list else Class(node.name, inner.names, scope.module), scope)
-
-    def _expression(self, node: ast.Expr, scope: Scope) -> None:
-        value = node.value
-        self.value(value, scope)
-
-    def _assign(self, node: ast.Assign, scope: Scope) -> None:
-        value = self.value(node.value, scope)
-        for target in node.targets:
-            self.bind(target, value, scope)
-
-    def _annotated(self, node: ast.AnnAssign, scope: Scope) -> None:
-        if scope.kind != "function" and self._looks_at_annotations(scope.module):
-            self.value(node.annotation, scope)
-        if node.value is not None:
-            self.bind(node.target, self.value(node.value, scope), scope)
-
-    def _augmented(self, node: ast.AugAssign, scope: Scope) -> None:
-        value = self.value(node.value, scope)
-        if isinstance(node.target, ast.Name):
-            before = self.lookup(node.target.id, scope, node.lineno)
-            self._set(node.target.id, library.operate(type(node.op).__name__, before, value), scope)
-        else:
-            if isinstance(node.target, ast.Attribute) and node.target.attr in ("path", "meta_path", "path_hooks"):
-                self.complete = False
-            self.forget(node.target, scope)
-
-    def bind(self, target: ast.expr, value: Any, scope: Scope) -> None:
-        """Assign a value to a target."""
-        if isinstance(target, ast.Name):
-            self._set(target.id, value, scope)
-        elif isinstance(target, (ast.Tuple, ast.List)):
-            fits = isinstance(value, (tuple, list)) and len(value) == len(target.elts)
-            for place, each in enumerate(target.elts):
-                inner = each.value if isinstance(each, ast.Starred) else each
-                self.bind(inner, value[place] if fits and inner is each else UNKNOWN, scope)
-        elif isinstance(target, ast.Attribute):
-            owner = self.value(target.value, scope)
-            if isinstance(owner, (Module, Class)):
-                owner.names[target.attr] = value
-        elif isinstance(target, ast.Subscript):
-            self._put(target, value, scope)
-
-    def _put(self, target: ast.Subscript, value: Any, scope: Scope) -> None:
-        """`x[key] = value`: of a dict, of `globals()` or of `sys.modules`."""
-        function = target.value.func if isinstance(target.value, ast.Call) else None
-        if isinstance(function, ast.Name) and function.id in ("globals", "vars", "locals"):
-            name = self.value(target.slice, scope)
-            if isinstance(name, str):
-                scope.module.names[name] = value
-            else:
-                scope.module.open = True
-            return
-        owner = self.value(target.value, scope)
-        key = self.value(target.slice, scope)
-        if isinstance(owner, Library) and owner.path == "sys.modules":
-            if key == scope.module.name:
-                scope.module.open = True
-                if isinstance(value, LazyNames):
-                    scope.module.lazy = value.names
-        elif isinstance(owner, dict) and isinstance(key, (str, int)) and not self.unsure:
-            owner[key] = value
-        elif isinstance(owner, Library) and f"{owner.path}.".startswith(_SEARCHES):
-            self.complete = False
-        else:
-            self.forget(target, scope)
-
-    def _set(self, name: str, value: Any, scope: Scope) -> None:
-        if scope.kind == "function" and name in scope.hidden:
-            scope.module.names[name] = value if not self.unsure else UNKNOWN
-        else:
-            scope.names[name] = value
-
-    def _if_else(self, node: ast.If, scope: Scope) -> None:
-        test = truth(self.value(node.test, scope))
-        if test is None:
-            self.either([lambda: self.block(node.body, scope), lambda: self.block(node.orelse, scope)], scope)
-        else:
-            self.block(node.body if test else node.orelse, scope)
-
-    def _try(self, node: ast.Try, scope: Scope) -> None:
-        doubts = self.doubts
-        try:
-            try:
-                self.block(node.body, scope)
-            except Raised as raised:
-                self._handle(node, raised, scope)
-            else:
-                doubtful = self.doubts != doubts
-                self.block(node.orelse, scope)
-                self._perhaps_handled(node, scope, doubtful=doubtful)
-        except (Raised, Returned, Left):
-            self.block(node.finalbody, scope)
-            raise
-        self.block(node.finalbody, scope)
-
-    def _handle(self, node: ast.Try, raised: Raised, scope: Scope) -> None:
-        for handler in node.handlers:
-            if _matches(raised, handler.type):
-                if not any(isinstance(each, (ast.Import, ast.ImportFrom)) for each in ast.walk(handler)):
-                    self._lost(raised)  # else it takes the same from another place, as of another release
-                if handler.name:
-                    self._set(handler.name, SOMETHING, scope)
-                self._handled.append(raised)
-                try:
-                    self.block(handler.body, scope)
-                finally:
-                    self._handled.pop()
-                return
-        raise raised
-
-    def _perhaps_handled(self, node: ast.Try, scope: Scope, *, doubtful: bool) -> None:
-        """The body ran to its end, as far as can be told: where it might not have, the handlers may have run."""
-        if not doubtful or not node.handlers:
-            return
-        branches: list[Callable[[], None]] = [lambda: None]
-        for handler in node.handlers:
-
-            def go(handler: ast.ExceptHandler = handler) -> None:
-                if handler.name:
-                    self._set(handler.name, SOMETHING, scope)
-                self.block(handler.body, scope)
-
-            branches.append(go)
-        self.either(branches, scope)
-
-    def _raise(self, node: ast.Raise, scope: Scope) -> None:
-        if node.exc is None:
-            if self._handled:
-                raise self._handled[-1]
-            raise Raised(None, "an exception is raised again", scope.module, node.lineno, "raise", scope.module.name)
-        text = ""
-        name = _last(node.exc.func if isinstance(node.exc, ast.Call) else node.exc)
-        if isinstance(node.exc, ast.Call) and node.exc.args:
-            said = self.value(node.exc.args[0], scope)
-            text = said if isinstance(said, str) else ""
-        if self._handled and not text:
-            raise self._handled[-1]
-        kind = name if name and _builtin(name) else _KINDS.get(name or "")
-        handled = self._handled[-1] if self._handled else None
-        raise Raised(
-            kind,
-            f"{name or 'an exception'}{': ' + text if text else ''}",
-            scope.module,
-            node.lineno,
-            handled.name if handled else (name or "raise"),
-            handled.needed_from if handled else scope.module.name,
-        )
-
-    def _for(self, node: ast.For | ast.AsyncFor, scope: Scope) -> None:
-        values = turns(self.value(node.iter, scope))
-        rest = scope.rest
-        unsure = self.unsure
-        if values is None:
-            self._once(node, node.target, scope)
-        else:
-            self._turn_by_turn(node, values, scope)
-        if scope.kind != "function":  # of a function the rest may have been left too
-            self.unsure, scope.rest = unsure, rest
-
-    def _turn_by_turn(self, node: ast.For | ast.AsyncFor, values: list[Any], scope: Scope) -> None:
-        for each in values:
-            self.bind(node.target, each, scope)
-            try:
-                self.block(node.body, scope)
-            except Left as left:
-                if not left.again:
-                    return
-        self.block(node.orelse, scope)
-
-    def _once(self, node: ast.For | ast.AsyncFor | ast.While, target: ast.expr | None, scope: Scope) -> None:
-        """A loop of which it is not known how often it runs."""
-
-        def go() -> None:
-            if target is not None:
-                self.bind(target, UNKNOWN, scope)
-            self.block(node.body, scope)
-
-        self.either([go, lambda: None], scope)
-        self.either([lambda: self.block(node.orelse, scope), lambda: None], scope)
-
-    def _while(self, node: ast.While, scope: Scope) -> None:
-        unsure, rest = self.unsure, scope.rest
-        if truth(self.unsurely(node.test, scope)) is not False:
-            self._once(node, None, scope)
-        if scope.kind != "function":
-            self.unsure, scope.rest = unsure, rest
-
-    def _with(self, node: ast.With | ast.AsyncWith, scope: Scope) -> None:
-        suppressed: list[ast.expr] = []
-        perhaps = False
-        for item in node.items:
-            value = self.value(item.context_expr, scope)
-            path = value.path or "" if isinstance(value, (Library, Unknown)) else ""
-            if path == "contextlib.suppress()":
-                suppressed += item.context_expr.args if isinstance(item.context_expr, ast.Call) else []
-            elif not path.startswith(_LET_THROUGH):
-                perhaps = True  # it may be one that takes exceptions in
-            if item.optional_vars is not None:
-                self.bind(item.optional_vars, UNKNOWN, scope)
-        try:
-            self.block(node.body, scope)
-        except Raised as raised:
-            if any(_matches(raised, each) for each in suppressed):
-                self._lost(raised)
-            elif not perhaps:
-                raise
-
-    def _lost(self, raised: Raised) -> None:
-        """The package takes an exception in and goes on."""
-        if not self.unsure and not self.perhaps:
-            self.losses.append(Loss(raised, caught=True))
-
-    def _match(self, node: Any, scope: Scope) -> None:
-        self.value(node.subject, scope)
-        branches: list[Callable[[], None]] = [lambda: None]
-        for case in node.cases:
-
-            def go(case: Any = case) -> None:
-                for each in ast.walk(case.pattern):
-                    name = getattr(each, "name", None) or getattr(each, "rest", None)
-                    if isinstance(name, str):
-                        self._set(name, UNKNOWN, scope)
-                self.block(case.body, scope)
-
-            branches.append(go)
-        self.either(branches, scope)
-
-    def _return(self, node: ast.Return, scope: Scope) -> None:
-        raise Returned(self.value(node.value, scope))
-
-    def _global(self, node: ast.Global, scope: Scope) -> None:
-        scope.hidden.update(node.names)
-
-    def _assert(self, node: ast.Assert, scope: Scope) -> None:
-        if truth(self.value(node.test, scope)) is False:
-            said = self.unsurely(node.msg, scope) if node.msg is not None else ""
-            text = f"AssertionError: {said}" if isinstance(said, str) else "AssertionError"
-            raise Raised("AssertionError", text, scope.module, node.lineno, "assert", scope.module.name)
-
-    def _break(self, _node: ast.Break, _scope: Scope) -> None:
-        raise Left(again=False)
-
-    def _continue(self, _node: ast.Continue, _scope: Scope) -> None:
-        raise Left(again=True)
-
-    def _delete(self, node: ast.Delete, scope: Scope) -> None:
-        for target in node.targets:
-            if isinstance(target, (ast.Attribute, ast.Subscript)):
-                self.forget(target, scope)
 
     # calls
 
@@ -656,7 +266,7 @@ class Interpreter(Expressions):
             return UNKNOWN
         finally:
             self.unsure, self._active = before
-        return value if all(_equal(each, value) for each in scope.returned) else UNKNOWN
+        return value if all(same(each, value) for each in scope.returned) else UNKNOWN
 
     def _is_generator(self, node: Any) -> bool:
         if node not in self._generators:
@@ -685,7 +295,7 @@ class Interpreter(Expressions):
         ):
             scope.module.open = True
             return UNKNOWN
-        if path.startswith(_SEARCHES):
+        if path.startswith(library.SEARCHES):
             self.complete = False  # from now on modules may come from elsewhere
             return UNKNOWN
         if path == "contextlib.suppress":
@@ -786,73 +396,6 @@ class Interpreter(Expressions):
             self.calls.append((name, module.name, arguments, not self.unsure and not self.perhaps))
 
 
-_QUIET = {  # libraries whose functions, called on import, leave nothing to doubt
-    "abc", "builtins", "collections", "contextlib", "dataclasses", "enum", "functools", "itertools", "logging",
-    "operator", "os", "packaging", "pathlib", "re", "sys", "threading", "types", "typing", "typing_extensions",
-    "warnings", "weakref",
-}  # fmt: skip
-_KINDS_OF_CONSTANTS: dict[str, type] = {
-    "builtins.str": str, "builtins.int": int, "builtins.float": float, "builtins.bool": bool, "builtins.list": list,
-    "builtins.dict": dict, "builtins.tuple": tuple, "builtins.set": set,
-}  # fmt: skip
-_SEARCHES = ("sys.path.", "sys.meta_path.", "sys.path_hooks.", "site.addsitedir")
-_LET_THROUGH = ("torch.", "warnings.", "threading.", "builtins.open")
-_NOWHERE = ast.Call(func=ast.Name(id="map"), args=[], keywords=[], lineno=0)
-_KINDS = {
-    "PackageNotFoundError": "ModuleNotFoundError",
-    "DistributionNotFound": "Exception",
-    "VersionConflict": "Exception",
-}
-
-
-def absolute(node: ast.ImportFrom, module: Module) -> str:
-    """The full name of the module that a `from` statement is about."""
-    if not node.level:
-        return node.module or ""
-    package = module.package
-    for _ in range(node.level - 1):
-        package = package.rpartition(".")[0]
-    return f"{package}.{node.module}" if node.module else package
-
-
-def _equal(one: Any, other: Any) -> bool:
-    if one is other:
-        return True
-    simple = (str, int, float, bool, type(None))
-    return type(one) is type(other) and isinstance(one, simple) and bool(one == other)
-
-
-def _keeps_function(decorator: Any) -> bool:
-    return isinstance(decorator, Library) and decorator.path in _MAKES_FUNCTIONS
-
-
-def _last(node: ast.expr) -> str | None:
-    if isinstance(node, ast.Name):
-        return node.id
-    return node.attr if isinstance(node, ast.Attribute) else None
-
-
-def _builtin(name: str) -> type[BaseException] | None:
-    import builtins
-
-    found = getattr(builtins, name, None)
-    return found if isinstance(found, type) and issubclass(found, BaseException) else None
-
-
-def _matches(raised: Raised, wanted: ast.expr | None) -> bool:
-    """Whether a handler takes an exception; where that is not known it does, so that nothing is told for certain."""
-    if wanted is None:
-        return True
-    if isinstance(wanted, ast.Tuple):
-        return any(_matches(raised, each) for each in wanted.elts)
-    name = _last(wanted)
-    handled = _builtin(_KINDS.get(name or "", name or ""))
-    happened = _builtin(raised.kind) if raised.kind else None
-    if handled is None or happened is None:
-        return True
-    return issubclass(happened, handled)
-
-
 def _own(node: Any) -> Iterable[ast.AST]:
     """The nodes of a function's own body, without those of functions in it."""
     pending: list[ast.AST] = list(node.body) if isinstance(node.body, list) else [node.body]
@@ -892,33 +435,3 @@ def _arguments(
     if arguments.kwarg is not None:
         names[arguments.kwarg.arg] = rest
     return names
-
-
-_STATEMENTS: dict[type[ast.AST], Any] = {
-    ast.Import: Interpreter._import,
-    ast.ImportFrom: Interpreter._import_from,
-    ast.FunctionDef: Interpreter._function,
-    ast.AsyncFunctionDef: Interpreter._function,
-    ast.ClassDef: Interpreter._class,
-    ast.Expr: Interpreter._expression,
-    ast.Assign: Interpreter._assign,
-    ast.AnnAssign: Interpreter._annotated,
-    ast.AugAssign: Interpreter._augmented,
-    ast.If: Interpreter._if_else,
-    ast.Try: Interpreter._try,
-    ast.Raise: Interpreter._raise,
-    ast.For: Interpreter._for,
-    ast.AsyncFor: Interpreter._for,
-    ast.While: Interpreter._while,
-    ast.With: Interpreter._with,
-    ast.AsyncWith: Interpreter._with,
-    ast.Match: Interpreter._match,
-    ast.Return: Interpreter._return,
-    ast.Global: Interpreter._global,
-    ast.Assert: Interpreter._assert,
-    ast.Break: Interpreter._break,
-    ast.Continue: Interpreter._continue,
-    ast.Delete: Interpreter._delete,
-}
-if hasattr(ast, "TryStar"):
-    _STATEMENTS[ast.TryStar] = Interpreter._try

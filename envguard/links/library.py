@@ -35,6 +35,8 @@ MUTATING = {
     "append", "add", "extend", "insert", "pop", "popitem", "remove", "discard", "clear", "update", "setdefault",
     "sort", "reverse", "difference_update", "intersection_update", "symmetric_difference_update",
 }  # fmt: skip
+# what decides where modules come from
+SEARCHES = ("sys.path.", "sys.meta_path.", "sys.path_hooks.", "site.addsitedir")
 
 
 class Surroundings:

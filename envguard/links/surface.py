@@ -13,6 +13,7 @@ import warnings
 from envguard.links.outline import outline, whole_function
 from envguard.links.values import (
     ABSENT,
+    ALWAYS,
     SOMETHING,
     UNKNOWN,
     Absent,
@@ -34,17 +35,6 @@ if TYPE_CHECKING:
 
 _LONG = 60_000  # characters from which on a module is searched before it is parsed
 _LONGEST = 3_000_000
-_ALWAYS = {
-    "__name__",
-    "__file__",
-    "__path__",
-    "__doc__",
-    "__spec__",
-    "__loader__",
-    "__package__",
-    "__dict__",
-    "__class__",
-}
 _DYNAMIC = ("globals()", "sys.modules[__name__]", "vars()", "locals()", "\ndef __getattr__", "lazy_loader",
             "__dict__.update", "\n    def __getattr__(name")  # fmt: skip
 _SETS = re.compile(r"\bsetattr\((?!\s*(?:self|cls)\b)")  # it may be of a module, as in numpy.dtypes
@@ -176,7 +166,7 @@ def _look_up(interpreter: Interpreter, module: Module, name: str) -> Any:
         version = interpreter.sources.version("torch")
         text_of = _torch_version(interpreter)
         return VersionText(text_of or version) if text_of or version else UNKNOWN
-    if name in _ALWAYS:
+    if name in ALWAYS:
         return UNKNOWN
     path = Unknown(f"{module.name}.{name}")
     source = text(interpreter, module)
@@ -281,7 +271,7 @@ def _collect(interpreter: Interpreter, module: Module, body: Iterable[ast.stmt],
         elif isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 if alias.name == "*":
-                    module.stars.append(_absolute(node, module))
+                    module.stars.append(module.absolute(node))
                 else:
                     _note(module, alias.asname or alias.name, (node, alias))
         elif isinstance(node, ast.If):
@@ -350,15 +340,6 @@ def _guard(interpreter: Interpreter, module: Module, test: ast.expr) -> bool | N
     return value if isinstance(value, bool) else None
 
 
-def _absolute(node: ast.ImportFrom, module: Module) -> str:
-    if not node.level:
-        return node.module or ""
-    package = module.package
-    for _ in range(node.level - 1):
-        package = package.rpartition(".")[0]
-    return f"{package}.{node.module}" if node.module else package
-
-
 def _value(interpreter: Interpreter, module: Module, name: str, binders: list[Any]) -> Any:
     """What the only thing that binds a name makes of it; UNKNOWN where several do."""
     if len(binders) != 1:
@@ -405,7 +386,7 @@ def _imported(interpreter: Interpreter, scope: Scope, node: ast.Import | ast.Imp
         if isinstance(node, ast.Import):
             wanted = alias.name if alias.asname else alias.name.partition(".")[0]
             return interpreter.load(wanted, scope, node.lineno)
-        inner = interpreter.load(_absolute(node, scope.module), scope, node.lineno)
+        inner = interpreter.load(scope.module.absolute(node), scope, node.lineno)
         if inner is scope.module:  # `from torch import nn` within torch
             return interpreter.module(f"{inner.name}.{alias.name}") or UNKNOWN
         return interpreter.imported(inner, alias.name, scope, node.lineno)

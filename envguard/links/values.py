@@ -37,6 +37,21 @@ UNKNOWN = Unknown()
 SOMETHING = Something()
 ABSENT = Absent()
 
+# the names that every module has
+ALWAYS = frozenset(
+    (
+        "__name__",
+        "__file__",
+        "__path__",
+        "__doc__",
+        "__spec__",
+        "__loader__",
+        "__package__",
+        "__dict__",
+        "__class__",
+    )
+)
+
 
 class Library:
     """A module, class or function of the standard library (or of `packaging`), by its dotted name."""
@@ -101,6 +116,15 @@ class Module:
     def package(self) -> str:
         """The package that relative imports in it start from."""
         return self.name if self.place.inside else self.name.rpartition(".")[0]
+
+    def absolute(self, node: ast.ImportFrom) -> str:
+        """The full name of the module that a `from` statement in it is about."""
+        if not node.level:
+            return node.module or ""
+        package = self.package
+        for _ in range(node.level - 1):
+            package = package.rpartition(".")[0]
+        return f"{package}.{node.module}" if node.module else package
 
 
 class LazyNames(Something):
@@ -204,6 +228,14 @@ def known(value: Any) -> bool:
     if isinstance(value, dict):
         return all(map(known, value.values()))
     return True
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are certainly the same."""
+    if one is other:
+        return True
+    simple = (str, int, float, bool, type(None))
+    return type(one) is type(other) and isinstance(one, simple) and bool(one == other)
 
 
 def truth(value: Any) -> bool | None:

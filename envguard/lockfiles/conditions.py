@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from envguard.errors import BadInput
 from envguard.lockfiles.target import written
-from envguard.markers import holds
+from envguard.markers import SYSTEMS, holds, variables
 from envguard.versions import parse_clauses, satisfies
 
 TYPE_CHECKING = False
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from envguard.lockfiles.target import Target
 
 _NEVER = ("platform_release", "platform_version")  # of a target is never told
-_OS_NAMES = {"Linux": ("linux", "posix"), "Windows": ("win32", "nt"), "Darwin": ("darwin", "posix")}
 _MACHINES = ("x86_64", "aarch64")
 _PYTHONS = tuple(f"3.{minor}" for minor in range(9, 16))
 _OF_THE_SYSTEM = ("sys_platform", "platform_system", "os_name", "platform_machine")
@@ -75,7 +74,7 @@ class Conditions:
     def _environments(self, marker: str) -> Iterator[dict[str, str]]:
         """Every environment that the target can be, as far as the marker looks."""
         target = self._target
-        systems = (target.system,) if target.system else tuple(_OS_NAMES)
+        systems = (target.system,) if target.system else tuple(SYSTEMS)
         machines = (target.machine,) if target.machine else _MACHINES
         pythons = (target.python,) if target.python else self._pythons()
         if not any(name in marker for name in _OF_THE_SYSTEM):
@@ -109,17 +108,5 @@ def _refuse_no_marker(marker: str, place: str) -> None:
 
 def environment_of(system: str, machine: str, python: str) -> dict[str, str]:
     """What markers may ask of a CPython on a machine; `3.12` counts as `3.12.0`."""
-    numbers = python.split(".")
-    full = python if len(numbers) > 2 else f"{python}.0"
-    platform, os_name = _OS_NAMES[system]
-    return {
-        "implementation_name": "cpython",
-        "implementation_version": full,
-        "os_name": os_name,
-        "platform_machine": written(system, machine),
-        "platform_python_implementation": "CPython",
-        "platform_system": system,
-        "python_full_version": full,
-        "python_version": ".".join(numbers[:2]),
-        "sys_platform": platform,
-    }
+    full = python if python.count(".") > 1 else f"{python}.0"
+    return variables(full, "CPython", system, written(system, machine))

@@ -185,13 +185,13 @@ def _gpu(name: str) -> tuple[str, dict[str, Any]]:
         return "mps", {"name": None}
     if lowered.startswith("gfx") and lowered[3:].isalnum() and lowered.isascii() and len(lowered) < 10:
         return "rocm", {"name": None, "arch": lowered}
-    from envguard.lockfiles.gpus import capability_of, names, plain
+    from envguard.gpus import plain, typed_capability, typed_names
 
-    capability = capability_of(name)
+    capability = typed_capability(name)
     if capability is None:
         from difflib import get_close_matches
 
-        near = get_close_matches(plain(name[:60]), names(), n=3)
+        near = get_close_matches(plain(name[:60]), typed_names(), n=3)
         question = f", did you mean {' or '.join(near)}?" if near else ""
         raise BadInput(
             f"--target gpu={name}: not a GPU that envguard knows by name{question}; its compute capability says the"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from envguard.markers import SYSTEMS
 from envguard.probes import remembered
 from envguard.probes.importer import Importer
 from envguard.versions import normalize
@@ -105,7 +106,7 @@ def _look(
         entries,
         follow=followed,
         python=_numbers(interpreter.version),
-        platform=_PLATFORMS.get(system, "linux"),
+        platform=SYSTEMS.get(system, SYSTEMS["Linux"])[0],
         environ=environ,
         complete=not folders.unlisted and not importer.problems,
         also=mapping,
@@ -126,9 +127,6 @@ def _look(
             compiled[name] = judge(name.replace("-", "_"), found, folder.entries if folder else ())
     visited = _to_stamp(found.visited, tops, roots, folders)
     return {"import_links": import_links, "compiled_kernels": compiled}, visited
-
-
-_PLATFORMS = {"Linux": "linux", "Windows": "win32", "Darwin": "darwin"}
 
 
 def _numbers(version: str) -> tuple[int, int, int]:

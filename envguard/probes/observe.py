@@ -229,7 +229,8 @@ def _observe_native(record: _Record, wanted: Wanted, interpreter: Interpreter, f
     if not everything:
         from envguard.probes.host import host_facts
 
-        keys = {"machine", "libc"} | ({"libstdcxx", "cxxabi"} if any(each.get("glibcxx") for each in read) else set())
+        asks = any(each.get("glibcxx") or each.get("cxxabi") for each in read)
+        keys = {"machine", "libc"} | ({"libstdcxx", "cxxabi"} if asks else set())
         host = host_facts(interpreter, frozenset(keys))
         record.data["host"].update(host.value)
         record.unreadable(host.unreadable)

@@ -138,9 +138,17 @@ WITH_GPUS: dict[str, Any] = {
     "hardware": "two GPUs",
     "variables": {},
 }
+# What it has once said more of than it had looked at: a library that asks for no libstdc++.
+WITH_A_LIBRARY_OF_C: dict[str, Any] = {
+    **WITH_GPUS,
+    "versions": {"torch": "2.4.1", "bitsandbytes": "0.46.1"},
+    "torch": "for CUDA",
+    "libraries": "for GPUs",
+}
 
 
 @given(MACHINES, st.sampled_from(SPECS), REQUESTS)
+@example(WITH_A_LIBRARY_OF_C, ("bitsandbytes",), {"host": "none", "device": "auto", "operation": "quantize"})
 @example(WITH_GPUS, ("gguf",), {"host": "diffusers", "device": "auto", "operation": "quantize"})
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_live_check_and_a_check_of_the_snapshot_agree(

@@ -452,7 +452,7 @@ REQUESTS = st.fixed_dictionaries(
 SURE = row("torchao/sure", {"device": ["auto", "cuda", "rocm", "xpu", "mps", "cpu"]})
 """A rule that is met always: what a verdict is without any outcome is told apart from these properties."""
 ids = st.sets(st.sampled_from([f"torchao/rule-{n}" for n in range(4)]), max_size=3).map(frozenset)
-slow = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+slow = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 
 
 def algebra(outcomes: Iterable[Outcome]) -> str:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from support import HEADER, book, evaluate, gpu, machine, row, without_gpu
 
-from envguard.fixes import merge, narrow, quote
+from envguard.fixes import merge, narrow, newest_run, quote
 from envguard.model import BackendReport, Environment, Fix
 from envguard.rulebook import RuleBook
 from envguard.versions import Clause, parse_clauses, parse_wanted
@@ -81,6 +81,22 @@ PATHS = [
     "~/python",
     "C=D",
 ]
+
+
+@pytest.mark.parametrize(
+    ("fits", "run"),
+    [
+        ({"1": True, "2": False, "3": True, "4": True, "5": False}, ("3", "4")),
+        ({"1": True, "2": None, "3": True}, ("3",)),
+        ({"1": True, "2": True}, ("1", "2")),
+        ({"1": False, "2": None}, ()),
+        ({}, ()),
+    ],
+)
+def test_the_newest_run_ends_before_what_is_not_known_to_fit(
+    fits: dict[str, bool | None], run: tuple[str, ...]
+) -> None:
+    assert newest_run(fits) == run
 
 
 @posix

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from envguard.cuda import capability_of, carries
+from envguard.cuda import carries
 from envguard.evaluate import Evaluator
+from envguard.gpus import capability_of
 from envguard.model import BackendReport, Environment, Outcome, Request
 from envguard.shipped import load
 

@@ -139,6 +139,8 @@ def test_where_three_packages_leave_no_release_the_two_that_conflict_are_named()
         ("torch==2.9.1; platform_system == 'Windows'", False),
         ("torch==2.9.1; platform_system == 'Linux'", True),
         ("torch==2.9.1; implementation_name == 'cpython'", True),
+        ("torch==2.9.1; implementation_name == 'of no known interpreter'", True),
+        ("torch==2.9.1; platform_release == 'of a machine that nobody told'", True),
         ("torchvision==0.24", False),
         ("Torch (==2.9.1)", True),
         ("not a requirement !", False),

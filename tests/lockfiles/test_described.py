@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from envguard.errors import BadInput
+from envguard.gpus import typed_capability, typed_names
 from envguard.lockfiles import describe, parse_target
-from envguard.lockfiles.gpus import capability_of, names
 from envguard.lockfiles.listed import Listed, Package
 from envguard.model import Environment, Ranged, Unreadable
 from envguard.shipped import load
@@ -40,16 +40,19 @@ def described(target: str, **versions: str) -> Environment:
         ("NVIDIA A100-SXM4-80GB", "8.0"),
         ("Tesla T4", "7.5"),
         ("l40s", "8.9"),
+        ("Quadro RTX 5000", "7.5"),
+        ("DGX Spark", "12.1"),
+        ("M4", None),  # perhaps Apple's
         ("sm_", None),
         ("x", None),
     ],
 )
 def test_a_gpu_is_known_by_name_or_number(gpu: str, capability: str | None) -> None:
-    assert capability_of(gpu) == capability
+    assert typed_capability(gpu) == capability
 
 
 def test_no_gpu_has_two_capabilities() -> None:
-    assert len(names()) == len(set(names()))
+    assert len(typed_names()) == len(set(typed_names()))
 
 
 def test_a_target_is_told_in_one_value_or_many() -> None:

@@ -20,7 +20,8 @@ from support import host_alone
 from envguard.evaluate import Evaluator
 from envguard.model import SNAPSHOT_SCHEMA, Environment, Request
 from envguard.rulebook import RuleBook
-from envguard.rulefiles import overlap, read_folder
+from envguard.rulefiles import read_folder
+from envguard.rulefiles.overlaps import overlap
 from envguard.shipped import rules_folder
 
 if sys.version_info >= (3, 11):

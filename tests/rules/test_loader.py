@@ -23,14 +23,9 @@ from envguard.errors import BadRules
 from envguard.model import OPERATIONS
 from envguard.rule import VariableNeed, When, WindowNeed
 from envguard.rulebook import RuleBook
-from envguard.rulefiles import (
-    DEVICES,
-    SYSTEMS,
-    WHEN_HOSTS,
-    check_tables,
-    overlap,
-    read_folder,
-)
+from envguard.rulefiles import check_tables, read_folder
+from envguard.rulefiles.overlaps import overlap
+from envguard.rulefiles.rows import DEVICES, SYSTEMS, WHEN_HOSTS
 from envguard.shipped import compiled_source, rules_folder
 from envguard.versions import parse_clauses
 
