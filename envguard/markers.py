@@ -6,7 +6,7 @@ not known"; a property test holds the two equal.
 
 from __future__ import annotations
 
-from envguard.versions import key, parse_clauses, parse_wanted, satisfies
+from envguard.versions import key, normalize, parse_clauses, parse_wanted, satisfies
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,11 +24,20 @@ _OPERATORS = ("===", "==", "~=", "!=", "<=", ">=", "<", ">", "not in", "in")
 SYSTEMS = {"Linux": ("linux", "posix"), "Windows": ("win32", "nt"), "Darwin": ("darwin", "posix")}
 
 
-def known_of(environment: Environment) -> dict[str, str]:
+_known: dict[Any, Mapping[str, str]] = {}
+_MOST_KNOWN = 1_000
+
+
+def known_of(environment: Environment) -> Mapping[str, str]:
     """The marker variables that the facts of an environment decide."""
     fact = environment.fact
-    python = fact("python", "version"), fact("python", "implementation")
-    return variables(*python, fact("host", "system"), fact("host", "machine"))
+    facts = fact("python", "version"), fact("python", "implementation"), fact("host", "system"), fact("host", "machine")
+    known = _known.get(facts)
+    if known is None:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        known = _known[facts] = variables(*facts)
+    return known
 
 
 def variables(version: Any, implementation: Any, system: Any, machine: Any) -> dict[str, str]:
@@ -83,6 +92,21 @@ def _declared_lines(requires: tuple[str, ...], all_of_them: bool) -> tuple[tuple
         except ValueError:
             _declared[asked] = None
     return _declared[asked]
+
+
+_names: dict[str, str] = {}
+_MOST_NAMES = 10_000
+
+
+def name_of(line: str) -> str:
+    """The distribution that a Requires-Dist line is about."""
+    name = _names.get(line)
+    if name is None:
+        if len(_names) >= _MOST_NAMES:
+            _names.clear()
+        end = next((index for index, sign in enumerate(line) if sign in "<>=!~[ (;@"), len(line))
+        name = _names[line] = normalize(line[:end])
+    return name
 
 
 def holds(marker: str, known: Mapping[str, str]) -> bool | None:

@@ -94,7 +94,7 @@ class Mender:
         self._constraints, self._fixes, self._attempts = memories.new(), memories.new(), memories.new()
         self._majors, self._fitting, self._torches = memories.new(), memories.new(), memories.new()
         self._loading = memories.new()
-        self._pairs = Pairs(self._book, self._course.steps, memories.new())
+        self._pairs = Pairs(self._book, self._course.steps, memories)
 
     def mend(
         self, subject: Subject, looked: Sequence[Found | None], values: list[Any], judged: Sequence[Found]
@@ -112,7 +112,7 @@ class Mender:
             if template.window:
                 way = self._pairs.way(rows[place], subject, rules, rows)
                 outcome = replace(outcome, message=f"{outcome.message}: {way.brief}")
-                fix = render(way.template, rules, how, None)
+                fix = self._fix(rows[place], way.template, None, rules, how)
             else:
                 fix = self._fix(rows[place], template, machine, constraints, how)
             outcomes[place] = with_fix(outcome, Fix(fix.text, _written(fix.commands, python)))

@@ -108,6 +108,7 @@ class RuleBook:
         self._local_builds: tuple[TorchBuild, ...] | None = None
         self._torch_builds: tuple[TorchBuild, ...] | None = None
         self._oldest_drivers: dict[int, str] | None = None
+        self._paired: dict[str, set[str]] | None = None
 
     def rules(self, backend: str, **asked: str) -> tuple[Rule, ...]:
         """Every row that can apply to a backend, prerequisites before the rules that depend on them.
@@ -241,8 +242,11 @@ class RuleBook:
 
     def paired_with(self, names: Iterable[str]) -> set[str]:
         """The distributions whose releases depend on those of some others, by the table of released pairs."""
-        names = set(names)
-        return {row["distribution"] for row in self._windows.get("window", ()) if row["other"] in names}
+        if self._paired is None:
+            self._paired = {}
+            for row in self._windows.get("window", ()):
+                self._paired.setdefault(row["other"], set()).add(row["distribution"])
+        return set().union(*[self._paired.get(name, ()) for name in names])
 
     def _rule(self, backends: tuple[str, ...] | None, row: Row, file: str) -> Rule:
         # by position: a check makes some fifty of these, and names would double the time

@@ -6,20 +6,20 @@ Either may give way, as far as the rules that apply and the requirements of what
 from __future__ import annotations
 
 from envguard.fixes import newest_run
-from envguard.frozen import Frozen, replace
+from envguard.frozen import Frozen
 from envguard.judge.subject import version_of
 from envguard.judge.windows import rows_for, worst
-from envguard.markers import holds, known_of
+from envguard.markers import holds, known_of, name_of
 from envguard.rule import DistributionNeed, FixTemplate, KernelsNeed, LinksNeed, WindowNeed
-from envguard.versions import Clause, Wanted, key, normalize, parse_wanted, satisfies
+from envguard.versions import Clause, Wanted, key, parse_wanted, satisfies
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     from envguard.judge.subject import Subject
-    from envguard.looks import Memory
+    from envguard.looks import Memories, Memory
     from envguard.model import Environment
     from envguard.rows import Row, Step
     from envguard.rulebook import RuleBook
@@ -36,24 +36,27 @@ class Way(Frozen):
     wanted: Wanted | None
     text: str
     brief: str
-    more: str = ""
+    names_others: bool = False  # the text tells which installed distribution stands in the way
 
-    @property
-    def template(self) -> FixTemplate:
-        """The way as a fix; `more` is what a rule says beside it."""
-        words = " ".join([each for each in (self.text, self.more) if each])
-        return FixTemplate(install=(self.wanted,) if self.wanted else (), text=words)
+
+class Told(Frozen):
+    """A way out as a fix, and in brief."""
+
+    template: FixTemplate
+    brief: str
 
 
 class Pairs:
     """The pairs that a request is about; it remembers what equal versions gave."""
 
-    def __init__(self, book: RuleBook, steps: Sequence[Step], memory: Memory) -> None:
+    def __init__(self, book: RuleBook, steps: Sequence[Step], memories: Memories) -> None:
         self._book = book
+        self._releases = _Releases(book, memories.new())
         rows = [row for step in steps for row in step.rows if row.rule.severity == "error"]
         self._rows = [(row, row.rule.need) for row in rows if isinstance(row.rule.need, WindowNeed)]
         self._readers = [version_of(name) for name in {n for _, need in self._rows for n in _halves(need)}]
-        self._limits = memory
+        self._limits, self._ways = memories.new(), memories.new()
+        self._last: tuple[Subject | None, list[WindowNeed]] = None, []  # one subject is asked about several times
 
     def limited(self, constraints: Clauses, subject: Subject) -> Clauses:
         """Constraints with the bounds that the installed halves of pairs set for the other halves."""
@@ -62,31 +65,61 @@ class Pairs:
         needs = self._needs(subject)
         asked = tuple([read(subject) for read in self._readers]), *map(id, needs)
         known: tuple[Clauses] | None = self._limits.get(asked)
-        more = (known or self._limits.keep(asked, (limits(self._book, needs, subject.environment),)))[0]
+        more = (known or self._limits.keep(asked, (self._releases.limits(needs, subject.environment),)))[0]
         bounded = {name: (*constraints.get(name, ()), *bounds) for name, bounds in more.items()}
         return {**constraints, **bounded} if more else constraints
 
-    def way(self, row: Row, subject: Subject, constraints: Clauses, rows: Iterable[Row]) -> Way:
+    def way(self, row: Row, subject: Subject, constraints: Clauses, rows: Iterable[Row]) -> Told:
         """The way out of the pair that a row is about; `rows` are those that apply."""
-        order = row.rule.fix.window
-        environment, need = subject.environment, row.rule.need
+        environment, order = subject.environment, row.rule.fix.window
+        needs = [need for need in self._needs(subject) if need.distribution in order or need.other in order]
+        asking = tuple([each for each in rows if each.constrains and each.rule.need.wanted.name in order])  # type: ignore[union-attr]
+        declared = [_bounds_on(name, environment) for name in order]
+        clauses = [frozenset([bound.clauses for bound in bounds]) for bounds in declared]
+        halves = dict.fromkeys([*order, *[name for need in needs for name in _halves(need)]])
+        versions = map(environment.version, halves)
+        asked = row, asking, *map(id, needs), *versions, *map(constraints.get, order), *clauses
+        known: Told | None = self._ways.get(asked)
+        if known is None:
+            way = self._way(row, environment, constraints, asking, needs, dict(zip(order, declared)))
+            words = " ".join([each for each in (way.text, row.rule.fix.text) if each])
+            template = FixTemplate(install=(way.wanted,) if way.wanted else (), text=words)
+            known = Told(template, way.brief)
+            if not way.names_others:
+                self._ways.keep(asked, known)
+        return known
+
+    def _way(
+        self,
+        row: Row,
+        environment: Environment,
+        constraints: Clauses,
+        asking: Iterable[Row],
+        needs: Iterable[WindowNeed],
+        declared: Mapping[str, Sequence[_Bound]],
+    ) -> Way:
+        order, need = row.rule.fix.window, row.rule.need
         if not isinstance(need, WindowNeed):
             need = self._book.windows(order[0], order[1], _EFFECTS[type(need)])
-            if works(need, environment):
+            if _works(need, environment):
                 names = " or of ".join(order)
-                text = f"Install another release of {names}, so that they fit."
-                return Way(None, text, f"another release of {names}", row.rule.fix.text or "")
-        asking: dict[str, list[str]] = {}
-        for each in rows:
-            if each.constrains and isinstance(each.rule.need, DistributionNeed) and each.rule.need.wanted.clauses:
-                asking.setdefault(each.rule.need.wanted.name, []).append(each.rule.id)
-        others = [each for each in self._needs(subject) if each != need]
-        way = way_out(self._book, need, order, environment, constraints, asking, others)
-        return replace(way, more=row.rule.fix.text or "")
+                return Way(
+                    None, f"Install another release of {names}, so that they fit.", f"another release of {names}"
+                )
+        ids: dict[str, list[str]] = {}
+        for each in asking:
+            if isinstance(each.rule.need, DistributionNeed) and each.rule.need.wanted.clauses:
+                ids.setdefault(each.rule.need.wanted.name, []).append(each.rule.id)
+        own = [_own_bound(name, constraints.get(name, ()), ids.get(name, ())) for name in order]
+        bounds = {name: [*declared[name], *mine] for name, mine in zip(order, own)}
+        others = [each for each in needs if each != need]
+        return way_out(self._releases, need, order, environment, constraints, bounds, others)
 
     def _needs(self, subject: Subject) -> list[WindowNeed]:
         """The pairs that have to work together here, also where half of one is not there yet."""
-        return [need for row, need in self._rows if row.applies(subject) is not False]
+        if self._last[0] is not subject:
+            self._last = subject, [need for row, need in self._rows if row.applies(subject) is not False]
+        return self._last[1]
 
 
 # What the files say of one distribution, by the table of pairs: the effects whose rows tell the way out.
@@ -118,43 +151,93 @@ class _Side(Frozen):
     excluded_by: str
 
 
-def limits(book: RuleBook, needs: Iterable[WindowNeed], environment: Environment) -> dict[str, tuple[Clause, ...]]:
-    """Upper bounds that the installed half of each pair sets for the other half."""
-    bounds: dict[str, tuple[Clause, ...]] = {}
-    for need in needs:
-        for name, other in ((need.distribution, need.other), (need.other, need.distribution)):
-            there = environment.version(other)
-            released = book.releases(name)
-            if not isinstance(there, str) or not released:
-                continue
-            good = [version for version in released if _fits(need, name, version, there)]
-            if good and good[-1] != released[-1]:
-                above = released[released.index(good[-1]) + 1]
-                bounds[name] = (*bounds.get(name, ()), Clause("<", above))
-    return bounds
+class _Releases:
+    """The known releases of one half of a pair that work with the other half; it remembers what it found."""
+
+    def __init__(self, book: RuleBook, memory: Memory) -> None:
+        self._book = book
+        self._known = memory
+
+    def all(self, name: str) -> tuple[str, ...]:
+        """Every known release of a distribution, oldest first."""
+        return self._book.releases(name)
+
+    def serving(self, need: WindowNeed, name: str, there: Any) -> tuple[str, ...]:
+        """Those of one half that work with what is there of the other, as far as that is known."""
+        asked = need.distribution, need.other, need.effects, name, there if isinstance(there, str) else None
+        known: tuple[tuple[str, ...]] | None = self._known.get(asked)
+        if known is None:
+            found = tuple([version for version in self.all(name) if _fits(need, name, version, there)])
+            known = self._known.keep(asked, (found,))
+        return known[0]
+
+    def meeting(self, name: str, clauses: tuple[Clause, ...]) -> tuple[str, ...]:
+        """Those that meet some clauses."""
+        known: tuple[tuple[str, ...]] | None = self._known.get((name, clauses))
+        if known is None:
+            found = tuple([version for version in self.all(name) if satisfies(version, clauses, "specifier")])
+            known = self._known.keep((name, clauses), (found,))
+        return known[0]
+
+    def possible(
+        self, need: WindowNeed, name: str, there: Any, bounds: frozenset[tuple[Clause, ...]]
+    ) -> tuple[tuple[str, ...], str | None]:
+        """The newest of those that work with what is there of the other half and that nothing excludes, without a gap;
+        and the first release after them.
+        """
+        asked = need.distribution, need.other, need.effects, name, there if isinstance(there, str) else None, bounds
+        known: tuple[tuple[str, ...], str | None] | None = self._known.get(asked)
+        if known is None:
+            released, serving = self.all(name), self.serving(need, name, there)
+            allowed = set(released).intersection(*[self.meeting(name, clauses) for clauses in bounds])
+            run = newest_run({each: each in serving for each in released if each in allowed})
+            above = released[released.index(run[-1]) + 1 :] if run else ()
+            known = self._known.keep(asked, (run, above[0] if above else None))
+        return known
+
+    def limits(self, needs: Iterable[WindowNeed], environment: Environment) -> dict[str, tuple[Clause, ...]]:
+        """Upper bounds that the installed half of each pair sets for the other half."""
+        bounds: dict[str, tuple[Clause, ...]] = {}
+        for need in needs:
+            for name, other in ((need.distribution, need.other), (need.other, need.distribution)):
+                above = self._above(need, name, environment.version(other))
+                if above:
+                    bounds[name] = (*bounds.get(name, ()), *above)
+        return bounds
+
+    def _above(self, need: WindowNeed, name: str, there: Any) -> tuple[Clause, ...]:
+        """The upper bound that what is there of one half sets for the other."""
+        if not isinstance(there, str):
+            return ()
+        asked = need.distribution, need.other, need.effects, name, there, "above"
+        known: tuple[tuple[Clause, ...]] | None = self._known.get(asked)
+        if known is None:
+            released, good = self.all(name), self.serving(need, name, there)
+            later = released[released.index(good[-1]) + 1 :] if good else ()
+            known = self._known.keep(asked, ((Clause("<", later[0]),) if later else (),))
+        return known[0]
 
 
 def way_out(
-    book: RuleBook,
+    releases: _Releases,
     need: WindowNeed,
     order: Sequence[str],
     environment: Environment,
     constraints: Clauses,
-    asking: Mapping[str, Sequence[str]],
-    others: Iterable[WindowNeed] = (),
+    bounds: Mapping[str, Sequence[_Bound]],
+    others: Sequence[WindowNeed] = (),
 ) -> Way:
     """The way out of a pair that does not work: the first of `order` that can give way does.
 
-    `constraints` are the clauses of the rules that apply, `asking` the ids of those rules; `others` are further pairs,
-    which the way has to leave whole.
+    `constraints` are the clauses of the rules that apply, `bounds` why else not every release will do; `others` are
+    further pairs, which the way has to leave whole.
     """
-    needs = (need, *others)
-    sides = [_side(book, needs, need, name, environment, constraints, asking) for name in order]
+    sides = [_side(releases, need, name, environment, bounds[name], others) for name in order]
     giving = next((side for side in sides if side.possible), None)
     if giving is None:
         reasons = " And ".join([side.excluded_by for side in sides if side.excluded_by])
         names = " and ".join([side.name for side in sides])
-        return Way(None, f"No releases of {names} fit here. {reasons}", f"no releases of {names} fit here")
+        return Way(None, f"No releases of {names} fit here. {reasons}", f"no releases of {names} fit here", True)
     staying = next(side for side in sides if side is not giving)
     text = _words(giving)
     brief = _spec(giving)
@@ -163,12 +246,11 @@ def way_out(
         brief += f", or {_spec(staying)}"
     else:
         text = f"{text}. {staying.excluded_by}"
-    released = book.releases(giving.name)
-    allowed = [version for version in released if satisfies(version, constraints.get(giving.name, ()), "specifier")]
-    return Way(parse_wanted(giving.name + _range(giving, allowed)), text, brief)
+    allowed = releases.meeting(giving.name, constraints.get(giving.name, ()))
+    return Way(parse_wanted(giving.name + _range(giving, allowed)), text, brief, not staying.possible)
 
 
-def works(need: WindowNeed, environment: Environment) -> bool:
+def _works(need: WindowNeed, environment: Environment) -> bool:
     """Whether the table knows nothing against the pair that is installed."""
     version = environment.version(need.distribution)
     return not isinstance(version, str) or _fits(need, need.distribution, version, environment.version(need.other))
@@ -184,48 +266,54 @@ def _fits(need: WindowNeed, name: str, version: str, there: Any) -> bool:
 
 
 def _side(
-    book: RuleBook,
-    needs: tuple[WindowNeed, ...],
+    releases: _Releases,
     need: WindowNeed,
     name: str,
     environment: Environment,
-    constraints: Clauses,
-    asking: Mapping[str, Sequence[str]],
+    bounds: Sequence[_Bound],
+    others: Sequence[WindowNeed],
 ) -> _Side:
     other = need.other if name == need.distribution else need.distribution
     there, version = environment.version(other), environment.version(name)
-    serving = [each for each in book.releases(name) if _fits(need, name, each, there)]
-    bounds = _bounds_on(name, environment)
-    own = constraints.get(name, ())
-    if own:
-        rules = ", ".join(asking.get(name, ()))
-        bounds.append(_Bound(own, f"{rules} asks for {name}{','.join([c.operator + c.version for c in own])}"))
-    for each in needs:
-        if each is not need and name in (each.distribution, each.other):
-            half = each.other if name == each.distribution else each.distribution
-            found = environment.version(half)
-            if isinstance(found, str):
-                clauses = limits(book, (each,), environment).get(name, ())
-                bounds.append(_Bound(clauses, f"{half} {found} needs another {name}"))
-    released = book.releases(name)
-    allowed = [each for each in released if all(satisfies(each, bound.clauses, "specifier") for bound in bounds)]
-    possible = newest_run({each: each in serving for each in allowed})
-    above = released[released.index(possible[-1]) + 1 :] if possible else ()
+    serving = releases.serving(need, name, there)
+    all_bounds = [*bounds, *_bounds_of_pairs(releases, name, environment, others)]
+    possible, above = releases.possible(need, name, there, frozenset([bound.clauses for bound in all_bounds]))
     return _Side(
         name,
         str(version),
         possible,
-        above[0] if above else None,
-        _why_not(name, serving, bounds, there, other),
+        above,
+        "" if possible else _why_not(releases, name, serving, all_bounds, there, other),
     )
 
 
-def _why_not(name: str, serving: Sequence[str], bounds: Sequence[_Bound], there: Any, other: str) -> str:
+def _own_bound(name: str, clauses: tuple[Clause, ...], ids: Iterable[str]) -> list[_Bound]:
+    """What the rules that apply ask of a distribution."""
+    wanted = name + ",".join([clause.operator + clause.version for clause in clauses])
+    return [_Bound(clauses, f"{', '.join(ids)} asks for {wanted}")] if clauses else []
+
+
+def _bounds_of_pairs(
+    releases: _Releases, name: str, environment: Environment, pairs: Iterable[WindowNeed]
+) -> Iterator[_Bound]:
+    """What the installed halves of pairs ask of a distribution that is their other half."""
+    for each in pairs:
+        if name in _halves(each):
+            half = each.other if name == each.distribution else each.distribution
+            found = environment.version(half)
+            if isinstance(found, str):
+                clauses = releases.limits((each,), environment).get(name, ())
+                yield _Bound(clauses, f"{half} {found} needs another {name}")
+
+
+def _why_not(
+    releases: _Releases, name: str, serving: Sequence[str], bounds: Sequence[_Bound], there: Any, other: str
+) -> str:
     """What excludes every release of a distribution that would serve."""
     if not serving:
         return f"No known release of {name} works with {other} {there}."
     for bound in bounds:
-        if not any(satisfies(each, bound.clauses, "specifier") for each in serving):
+        if set(serving).isdisjoint(releases.meeting(name, bound.clauses)):
             return f"{name} cannot give way: {bound.text}."
     return f"{name} cannot give way: {'; '.join([bound.text for bound in bounds])}." if bounds else ""
 
@@ -236,17 +324,11 @@ def _bounds_on(name: str, environment: Environment) -> list[_Bound]:
     known = known_of(environment)
     for by, entry in (environment.data.get("distributions") or {}).items():
         for line in (entry or {}).get("requires") or ():
-            if _names(line, name):
+            if name_of(line) == name:
                 wanted = _applying(line, known)
                 if wanted is not None and wanted.clauses:
                     bounds.append(_Bound(wanted.clauses, f"{by} {entry.get('version')} requires {wanted.text}"))
     return bounds
-
-
-def _names(line: str, name: str) -> bool:
-    """Whether a requirement is about a distribution."""
-    end = next((index for index, sign in enumerate(line) if sign in "<>=!~[ (;@"), len(line))
-    return normalize(line[:end]) == name
 
 
 def _applying(line: str, known: Mapping[str, str]) -> Wanted | None:
