@@ -12,7 +12,7 @@ from envguard.checks import check_in
 from envguard.deep.process import Ended, run
 from envguard.errors import BadInput, BadInterpreter
 from envguard.frozen import Frozen, replace
-from envguard.model import Fix, Outcome, worst
+from envguard.model import BACKENDS, Fix, Outcome, worst
 from envguard.output.layout import visible
 from envguard.permits import passes
 from envguard.shipped import load as rules
@@ -148,6 +148,9 @@ def _deepened(
     if not passes(replace(report, backends=(backend,)), report.undecided):
         return backend
     request = backend.request
+    if request.backend not in BACKENDS:
+        unable = f"envguard judges {request.backend}, but cannot run it: it runs {', '.join(BACKENDS)}"
+        return _with(backend, _skipped(request.backend, unable, None), ignore)
     scheme = request.scheme or _default_scheme(backend, report.undecided)
     if scheme is None:
         return _with(backend, _skipped(request.backend, "no scheme of it passes its rules here", None), ignore)

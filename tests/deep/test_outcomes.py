@@ -14,7 +14,7 @@ from typing import Any
 import jsonschema
 import pytest
 from command_line import ENVIRON, SECONDS, run
-from support import book, machine, row
+from support import book, machine, row, tables
 from test_process import gone, written
 
 import envguard
@@ -25,6 +25,7 @@ from envguard.errors import BadInput, BadInterpreter
 from envguard.frozen import replace
 from envguard.model import Environment, Outcome
 from envguard.probes.interpreter import current
+from envguard.rulebook import RuleBook
 
 on_posix = pytest.mark.skipif(os.name == "nt", reason="only on POSIX: its signals")
 on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only on Linux: needs its /proc")
@@ -185,6 +186,19 @@ def test_an_ignored_rule_lets_it_be_tried(here: dict[str, Any], monkeypatch: pyt
     stand_in(monkeypatch, "pass", json.dumps(GOOD))
     here["accelerators"] = []
     assert envguard.smoke("torchao:int4", ignore=["torchao/gpu"]).verdict == "degraded"
+
+
+def test_a_backend_that_rules_of_others_bring_is_judged_and_not_tried(
+    here: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = {**tables()["torchao.toml"]["backend"], "name": "acmequant"}
+    theirs = tables(row("acmequant/installed", {"distribution": "torchao"}), header=header, file="acmequant.toml")
+    monkeypatch.setattr(shipped, "_loaded", RuleBook(theirs))
+    monkeypatch.setattr(smoke, "run", never)
+    report = envguard.smoke("acmequant:int8")
+    outcome = report.backends[0].outcomes[-1]
+    assert (outcome.rule, outcome.status, report.verdict) == ("acmequant/smoke", "skipped", "ok")
+    assert outcome.message.startswith("envguard judges acmequant, but cannot run it: it runs bitsandbytes, ")
 
 
 @pytest.mark.parametrize("spec", ["torchao:int4", "torchao"])
