@@ -354,8 +354,9 @@ def _live(arguments: CheckArguments, rules: Callable[[], RuleBook]) -> Report:
 
 
 def _deepened(report: Report, interpreter: Interpreter, arguments: CheckArguments) -> Report:
-    from envguard.deep.smoke import SECONDS, deepened
+    from envguard.deep.smoke import deepened
     from envguard.frozen import replace
+    from envguard.trials import SECONDS
 
     report = replace(report, undecided="allow" if arguments.allow_undecided else "block")
     return deepened(report, interpreter, arguments.ignore, arguments.timeout or SECONDS)
@@ -528,24 +529,26 @@ def _snapshot(parsed: argparse.Namespace) -> int:
 
 
 def _explain(rule_id: str, folders: list[str]) -> int:
+    from envguard import trials
     from envguard.output.explain import explain
     from envguard.specs import near
 
     book = _project(folders)[1]()
-    rows = book.rows(rule_id)
+    rows = trials.rows(book, rule_id)
     if not rows:
-        raise _bad(f"no rule has the id {rule_id!r}{near(rule_id, book.ids())} (envguard rules lists them)")
+        raise _bad(f"no rule has the id {rule_id!r}{near(rule_id, trials.ids(book))} (envguard rules lists them)")
     print(explain(rows, releases=book.releases, encoding=sys.stdout.encoding))
     return FINE
 
 
 def _rules(parsed: argparse.Namespace) -> int:
+    from envguard import trials
     from envguard.output.explain import rules_table
     from envguard.specs import resolve_spec
 
     book = _project(parsed.rules)[1]()
     backend = None if parsed.backend is None else resolve_spec(book, parsed.backend)[0]
-    print(rules_table(book.rows(backend=backend), parsed.format, encoding=sys.stdout.encoding))
+    print(rules_table(trials.rows(book, backend=backend), parsed.format, encoding=sys.stdout.encoding))
     return FINE
 
 

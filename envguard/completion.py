@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from envguard.errors import BadInput
+from envguard.trials import ids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,5 +51,5 @@ def _choices(name: str, book: RuleBook) -> list[str] | None:
         schemes = [f"{each.name}:{scheme}" for each in book.backends.values() for scheme in each.schemes]
         return [*book.backends, *schemes]
     if name in ("rule", "ignore"):
-        return list(book.ids())
+        return list(ids(book))
     return list(_DEVICES) if name == "device" else None

@@ -46,9 +46,12 @@ def check(
     from envguard.probes.interpreter import current
 
     ignore = tuple(ignore)
-    unknown = [rule for rule in ignore if rule not in rules().ids()]
-    if unknown:
-        raise ValueError(f"ignore: no rule has the id {unknown[0]!r} (envguard rules lists them)")
+    if ignore:
+        from envguard import trials
+
+        unknown = trials.unknown(ignore, rules())
+        if unknown:
+            raise ValueError(f"ignore: no rule has the id {unknown[0]!r} (envguard rules lists them)")
     return check_in(rules(), specs, environment, current, host=host, device=device, operation=operation, ignore=ignore)
 
 

@@ -25,6 +25,7 @@ REPORT_SCHEMA = "envguard.report/1"
 OPERATIONS = ("quantize", "load", "save")
 DEVICE_KINDS = ("auto", "cuda", "rocm", "xpu", "mps", "cpu")
 HOSTS = ("auto", "diffusers", "transformers", "none")
+BACKENDS = ("bitsandbytes", "torchao", "quanto", "gguf", "modelopt")  # that envguard runs; rules may judge others too
 WEIGHTS = ("safetensors", "torch", "gguf", "flax")  # the forms in which a model may be stored
 VERDICTS: tuple[Verdict, ...] = ("ok", "degraded", "undecided", "blocked")  # from best to worst
 

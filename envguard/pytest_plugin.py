@@ -254,9 +254,10 @@ def pytest_testnodedown(node: Any) -> None:
 
 def _tried(found: Guarded | RequirementsNotMet, ignore: tuple[str, ...]) -> Guarded | RequirementsNotMet:
     """A guarded backend that a child process has tried on a tiny model. Raises RequirementsNotMet, BadInput."""
-    from envguard.deep.smoke import SECONDS, deepened
+    from envguard.deep.smoke import deepened
     from envguard.errors import RequirementsNotMet
     from envguard.probes.interpreter import current
+    from envguard.trials import SECONDS
 
     if not isinstance(found, RequirementsNotMet):
         report = deepened(found.report, current(), ignore, SECONDS)

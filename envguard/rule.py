@@ -274,6 +274,12 @@ class WindowNeed(Frozen):
     told_by: str
 
 
+class TrialNeed(Frozen):
+    """A tiny model works once it is quantized with the backend: a deep look tells, which has so many seconds for it."""
+
+    seconds: float
+
+
 if TYPE_CHECKING:
     Need: TypeAlias = (
         DistributionNeed
@@ -306,6 +312,7 @@ if TYPE_CHECKING:
         | WindowNeed
         | LinksNeed
         | KernelsNeed
+        | TrialNeed
     )
 
 

@@ -12,7 +12,7 @@ from envguard.frozen import Frozen, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from envguard.errors import BadInput
@@ -83,13 +83,17 @@ def parse(table: dict[str, Any], where: str) -> Settings:
     return Settings(where, **given)
 
 
-def known(where: str, ids: Iterable[str], book: RuleBook) -> None:
+def known(where: str, ids: Sequence[str], book: RuleBook) -> None:
     """Raises BadInput, in one line with the near names, for an id that no rule has."""
-    unknown = [each for each in ids if each not in book.ids()]
+    if not ids:
+        return
+    from envguard import trials
+
+    unknown = trials.unknown(ids, book)
     if unknown:
         from envguard.specs import near
 
-        question = near(unknown[0], book.ids())
+        question = near(unknown[0], trials.ids(book))
         raise _bad(f"{where}: no rule has the id {unknown[0]!r}{question} (envguard rules lists them)")
 
 

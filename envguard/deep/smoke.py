@@ -12,10 +12,11 @@ from envguard.checks import check_in
 from envguard.deep.process import Ended, run
 from envguard.errors import BadInput, BadInterpreter
 from envguard.frozen import Frozen, replace
-from envguard.model import Fix, Outcome, worst
+from envguard.model import BACKENDS, Fix, Outcome, worst
 from envguard.output.layout import visible
 from envguard.permits import passes
 from envguard.shipped import load as rules
+from envguard.trials import FIX, SECONDS, rule_of, unknown
 from envguard.versions import key
 
 TYPE_CHECKING = False
@@ -23,14 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
-    from envguard.model import BackendReport, Operation, Report, Status
+    from envguard.model import BackendReport, Operation, Report, Status, Verdict
     from envguard.probes.interpreter import Interpreter
 
-SECONDS = 120.0  # that a child has, if nothing else is said
 _OLDEST = "3.10"  # that runs our package
 _MOST = 1 << 16  # bytes of an answer; a whole one has a hundredth of that
-_SOURCE = "a child process of envguard that ran the installed files"
-_WHY = "The rules pass, but the installed files do not do on this machine what they are installed for."
 
 # Which scheme is tried where none was asked for: the first whose rules pass; these before the backend's others.
 _FIRST = {
@@ -121,9 +119,9 @@ def smoke(
         raise ValueError(f"undecided: expected 'block' or 'allow', found {undecided!r}")
     validate_timeout(timeout)
     ignore = tuple(ignore)
-    unknown = [rule for rule in ignore if rule not in rules().ids()]
-    if unknown:
-        raise ValueError(f"ignore: no rule has the id {unknown[0]!r} (envguard rules lists them)")
+    strangers = unknown(ignore, rules())
+    if strangers:
+        raise ValueError(f"ignore: no rule has the id {strangers[0]!r} (envguard rules lists them)")
     interpreter = current() if python is None else ask(python)
     report = check_in(
         rules(), (spec,), None, lambda: interpreter, host=host, device=device, operation=operation, ignore=ignore
@@ -150,9 +148,12 @@ def _deepened(
     if not passes(replace(report, backends=(backend,)), report.undecided):
         return backend
     request = backend.request
+    if request.backend not in BACKENDS:
+        unable = f"envguard judges {request.backend}, but cannot run it: it runs {', '.join(BACKENDS)}"
+        return _with(backend, _skipped(request.backend, unable, None), ignore)
     scheme = request.scheme or _default_scheme(backend, report.undecided)
     if scheme is None:
-        return _with(backend, _skipped(request.backend, "no scheme of it passes its rules here", None))
+        return _with(backend, _skipped(request.backend, "no scheme of it passes its rules here", None), ignore)
     asked = {
         "spec": f"{request.backend}:{scheme}",
         "host": request.host,
@@ -161,9 +162,8 @@ def _deepened(
         "undecided": report.undecided,
         "ignore": list(ignore),
     }
-    return _with(
-        backend, outcome_of(request.backend, scheme, request.host, try_it(interpreter, asked, seconds)), scheme
-    )
+    trial = try_it(interpreter, asked, seconds)
+    return _with(backend, outcome_of(request.backend, scheme, request.host, trial), ignore, scheme)
 
 
 def _default_scheme(backend: BackendReport, undecided: str) -> str | None:
@@ -175,14 +175,18 @@ def _default_scheme(backend: BackendReport, undecided: str) -> str | None:
     return None
 
 
-def _with(backend: BackendReport, outcome: Outcome, scheme: str | None = None) -> BackendReport:
+def _with(backend: BackendReport, outcome: Outcome, ignore: Sequence[str], scheme: str | None = None) -> BackendReport:
     """The report with one more outcome, whose verdict counts: for the backend, and for the scheme that was tried."""
+    if outcome.rule in ignore:
+        outcome = replace(outcome, ignored=True)
     backend = replace(backend, outcomes=(*backend.outcomes, outcome))
     if outcome.status != "unmet":
         return backend
+    verdict: Verdict = "degraded" if outcome.ignored else "blocked"
     if backend.schemes is not None and scheme is not None:
-        backend = replace(backend, schemes={**backend.schemes, scheme: "blocked"})
-    return replace(backend, verdict=worst((backend.verdict, "blocked")))
+        schemes = {**backend.schemes, scheme: worst((backend.schemes[scheme], verdict))}
+        backend = replace(backend, schemes=schemes)
+    return replace(backend, verdict=worst((backend.verdict, verdict)))
 
 
 def try_it(interpreter: Interpreter, asked: Mapping[str, Any], seconds: float) -> Trial:
@@ -287,11 +291,7 @@ def _met(backend: str, scheme: str, host: str, answer: Mapping[str, Any], found:
 def _broken(backend: str, scheme: str, host: str, found: str, said: str) -> Outcome:
     needed = _needed(backend, scheme, host)
     found = f"{found}; last line: {said}" if said else found
-    fix = Fix(
-        "Install the backend and torch anew, in releases made for each other and for this machine. If it stays, report"
-        " it to the backend with the line above, and to envguard: a rule is missing."
-    )
-    return _outcome(backend, "unmet", f"needs {needed}, found {found}", needed, found, fix)
+    return _outcome(backend, "unmet", f"needs {needed}, found {found}", needed, found, Fix(FIX))
 
 
 def _skipped(backend: str, message: str, because: str | None) -> Outcome:
@@ -301,4 +301,7 @@ def _skipped(backend: str, message: str, because: str | None) -> Outcome:
 def _outcome(
     backend: str, status: Status, message: str, needed: str | None, found: str | None, fix: Fix | None = None
 ) -> Outcome:
-    return Outcome(f"{backend}/smoke", status, "error", "broken", "deep", message, needed, found, _WHY, fix, _SOURCE)
+    rule = rule_of(backend)
+    return Outcome(
+        rule.id, status, rule.severity, rule.kind, rule.origin, message, needed, found, rule.why, fix, rule.source
+    )

@@ -7,7 +7,7 @@ second turns those facts into a Finding and looks at nothing else, so that equal
 from __future__ import annotations
 
 from envguard.judge import hardware, links, owners, requirements, software, windows
-from envguard.judge.subject import asked
+from envguard.judge.subject import asked, nothing
 from envguard.rule import (
     AcceleratorNeed,
     AnyNeed,
@@ -34,6 +34,7 @@ from envguard.rule import (
     SystemNeed,
     ToolNeed,
     TorchBuildNeed,
+    TrialNeed,
     VariableNeed,
     VisibleNeed,
     WeightsNeed,
@@ -117,6 +118,8 @@ def examine(  # noqa: RET503 - `_no_judge` never returns
             return links.links(need)
         case KernelsNeed():
             return links.kernels(need)
+        case TrialNeed():
+            return nothing, nothing  # no fact tells it: it does not apply
         case _:
             _no_judge(need)
 

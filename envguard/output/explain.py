@@ -30,6 +30,7 @@ from envguard.rule import (
     SystemNeed,
     ToolNeed,
     TorchBuildNeed,
+    TrialNeed,
     VariableNeed,
     VisibleNeed,
     WeightsNeed,
@@ -150,6 +151,8 @@ def need_text(need: Need) -> str:
             return f"the compiled kernels of {need.distribution} are loaded, by its own test"
         case WindowNeed():
             return f"releases of {need.distribution} and {need.other} that work together (rules/windows.toml)"
+        case TrialNeed():
+            return "a tiny model that is quantized with the scheme runs on the device, is saved and loads again"
 
 
 def _graver(need: RequirementsNeed) -> str:
@@ -228,6 +231,16 @@ def _fix_text(fix: FixTemplate) -> str:
     return "; ".join(parts)
 
 
+_TRIED = (
+    "in a process of its own, within {:g} s or what --timeout says: its result with the unquantized model's, within the"
+    " error of the scheme; that of the model saved and loaded with its own, bit for bit"
+)
+_TRIALS = (
+    "a deep look alone (envguard check --deep, envguard.smoke, deep=True in the pytest marker), where every other rule"
+    " lets the backend run"
+)
+
+
 # One rule
 
 
@@ -254,17 +267,20 @@ def told(
 def _fields(rule: Rule, releases: Callable[[str], Sequence[str]] | None) -> dict[str, str]:
     need = rule.need
     compared = f"as {need.comparison}, read from {need.fact}" if isinstance(need, DistributionNeed) else ""
+    every = "every request"
+    if isinstance(need, TrialNeed):
+        compared, every = _TRIED.format(need.seconds), _TRIALS
     return {
         "needed": need_text(need),
         "match": compared,
-        "for": when_text(rule.when, owner_of(rule.id)) or "every request",
+        "for": when_text(rule.when, owner_of(rule.id)) or every,
         "holds": "" if releases is None else "; ".join(_held(rule, releases)),
         "effect": f"{_EFFECTS[rule.severity]} ({rule.kind})",
         "why": rule.why,
         "fix": _fix_text(rule.fix),
         "after": f"{', '.join(rule.after)} (skipped where not met)" if rule.after else "",
         "source": f"{rule.source} ({rule.origin})",
-        "checked": f"{rule.checked}, in {rule.file}",
+        "checked": f"{rule.checked}, in {rule.file}" if rule.file else "",
     }
 
 
@@ -330,8 +346,8 @@ def _as_json(rule: Rule) -> dict[str, Any]:
         "after": list(rule.after),
         "origin": rule.origin,
         "source": rule.source,
-        "checked": rule.checked,
-        "file": rule.file,
+        "checked": rule.checked or None,
+        "file": rule.file or None,
     }
 
 

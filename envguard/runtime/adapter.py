@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from envguard.errors import UnknownOption
+from envguard.model import BACKENDS
 from envguard.runtime.hosts import serializable
 from envguard.runtime.imports import import_checked
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     import torch
 
     from envguard.permits import Permit
-
-BACKENDS = ("bitsandbytes", "torchao", "quanto", "gguf", "modelopt")
 
 
 class Stored(NamedTuple):

@@ -180,10 +180,12 @@ def _encoded(gguf: ModuleType, each: Planned) -> Any:
     tensor = tensor.detach().to("cpu")
     if each.kind.name == NATIVE.get(tensor.dtype):
         return tensor.contiguous().numpy()
-    if not torch.isfinite(tensor).all():
-        raise BadInput(f"{each.name} holds NaN or infinity: {each.kind.name} cannot")
+    tensor = tensor.float().contiguous()
+    # the extremes tell it (NaN is both of them) ten times as fast as isfinite on every number
+    if tensor.numel() and not all(math.isfinite(extreme) for extreme in tensor.aminmax()):
+        raise BadInput(f"{each.name} holds NaN, infinity or what float32 cannot hold: {each.kind.name} cannot")
     with np.errstate(over="ignore"):
-        encoded = gguf.quants.quantize(tensor.float().contiguous().numpy(), each.kind)
+        encoded = gguf.quants.quantize(tensor.numpy(), each.kind)
     if each.kind.name == "F16" and not np.isfinite(encoded).all():
         raise BadInput(f"{each.name} holds numbers beyond 65504, the largest of F16: choose BF16 or F32")
     return encoded

@@ -230,9 +230,7 @@ def measure(load: Callable[[], Any], batch: dict[str, Any], host: str, device: s
     if cuda:
         memory = torch.cuda.memory_allocated() - before
     else:
-        from envguard.runtime.modules import nbytes
-
-        memory = nbytes(model)
+        memory = held(model)
     times = []
     output = None
     with torch.no_grad():
@@ -244,6 +242,18 @@ def measure(load: Callable[[], Any], batch: dict[str, Any], host: str, device: s
             times.append(time.perf_counter() - start)
     assert output is not None
     return {"load": seconds, "memory": memory, "forward": statistics.median(times[1:])}, output.float().cpu()
+
+
+def held(model: Any) -> int:
+    """The bytes of all tensors of a model, with the scales that bitsandbytes keeps beside its 4-bit weights."""
+    import torch
+
+    from envguard.runtime.modules import nbytes
+
+    states = [each.quant_state for each in model.parameters() if getattr(each, "quant_state", None) is not None]
+    scales = [each for state in states for each in state.as_dict().values() if isinstance(each, torch.Tensor)]
+    sizes: dict[int, int] = {each.data_ptr(): each.nbytes for each in scales}
+    return nbytes(model) + sum(sizes.values())
 
 
 def full_precision(cls: Any, folder: str, device: str) -> Any:

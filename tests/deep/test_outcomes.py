@@ -14,11 +14,11 @@ from typing import Any
 import jsonschema
 import pytest
 from command_line import ENVIRON, SECONDS, run
-from support import book, machine, row
+from support import book, machine, row, tables
 from test_process import gone, written
 
 import envguard
-from envguard import checks, shipped
+from envguard import checks, shipped, trials
 from envguard.deep import smoke
 from envguard.deep.process import Ended
 from envguard.errors import BadInput, BadInterpreter
@@ -26,6 +26,7 @@ from envguard.frozen import replace
 from envguard.model import Environment, Outcome
 from envguard.probes.interpreter import current
 from envguard.probes.wanted import EVERYTHING, Look
+from envguard.rulebook import RuleBook
 
 on_posix = pytest.mark.skipif(os.name == "nt", reason="only on POSIX: its signals")
 on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only on Linux: needs its /proc")
@@ -188,6 +189,48 @@ def test_an_ignored_rule_lets_it_be_tried(here: dict[str, Any], monkeypatch: pyt
     assert envguard.smoke("torchao:int4", ignore=["torchao/gpu"]).verdict == "degraded"
 
 
+def test_a_backend_that_rules_of_others_bring_is_judged_and_not_tried(
+    here: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = {**tables()["torchao.toml"]["backend"], "name": "acmequant"}
+    theirs = tables(row("acmequant/installed", {"distribution": "torchao"}), header=header, file="acmequant.toml")
+    monkeypatch.setattr(shipped, "_loaded", RuleBook(theirs))
+    monkeypatch.setattr(smoke, "run", never)
+    report = envguard.smoke("acmequant:int8")
+    outcome = report.backends[0].outcomes[-1]
+    assert (outcome.rule, outcome.status, report.verdict) == ("acmequant/smoke", "skipped", "ok")
+    assert outcome.message.startswith("envguard judges acmequant, but cannot run it: it runs bitsandbytes, ")
+
+
+@pytest.mark.parametrize("spec", ["torchao:int4", "torchao"])
+def test_an_ignored_trial_that_fails_stays_visible_and_degrades(
+    here: dict[str, Any], monkeypatch: pytest.MonkeyPatch, spec: str
+) -> None:
+    stand_in(monkeypatch, "sys.exit('it is broken')")
+    report = envguard.smoke(spec, ignore=["torchao/smoke"])
+    outcome = smoke_of(report)
+    assert (outcome.status, outcome.severity, outcome.ignored) == ("unmet", "error", True)
+    assert (report.verdict, report.ok) == ("degraded", True)
+    if spec == "torchao":
+        assert report.backends[0].schemes == {"int8": "blocked", "int4": "degraded", "fp8": "ok"}
+    jsonschema.validate(json.loads(report.to_json()), SCHEMA)
+    assert "error, ignored: torchao/smoke" in str(report)
+
+
+def test_an_ignored_trial_that_works_changes_nothing(here: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, "pass", json.dumps(GOOD))
+    report = envguard.smoke("torchao", ignore=["torchao/smoke"])
+    assert (smoke_of(report).status, report.verdict) == ("met", "ok")
+
+
+def test_a_check_knows_the_id_of_a_trial_to_ignore_and_no_other(here: dict[str, Any]) -> None:
+    ignored = envguard.check("torchao:int4", ignore=["torchao/smoke"])
+    assert ignored.verdict == envguard.check("torchao:int4").verdict
+    for function in (envguard.check, envguard.smoke):
+        with pytest.raises(ValueError, match="no rule has the id 'torchao/smokes'"):
+            function("torchao:int4", ignore=["torchao/smokes"])
+
+
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
 def test_a_time_limit_is_a_number_of_seconds(seconds: float) -> None:
     with pytest.raises(ValueError, match="timeout: expected seconds above 0"):
@@ -222,6 +265,49 @@ def test_the_exit_status_counts_it(here: dict[str, Any], monkeypatch: pytest.Mon
         assert "last line" in done.out
         assert "\x1b" not in done.out
     assert run("check", "--deep").status == 0
+
+
+def test_an_ignored_trial_does_not_fail_the_command(
+    here: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stand_in(monkeypatch, "sys.exit('it is broken')")
+    words = ["check", "--deep", "--backend", "torchao:int4"]
+    assert run(*words).status == 1
+    told = run(*words, "--ignore", "torchao/smoke")
+    assert told.status == 0
+    assert "error, ignored: torchao/smoke" in told.out
+    (tmp_path / "pyproject.toml").write_text('[tool.envguard]\nignore = ["torchao/smoke"]\n')
+    monkeypatch.chdir(tmp_path)
+    settled = run(*words)
+    assert settled.status == 0
+    assert "error, ignored: torchao/smoke" in settled.out
+    assert run(*words, "--strict").status == 1
+
+
+def test_explain_says_what_a_trial_does_when_how_long_and_what_its_failure_means() -> None:
+    said = " ".join(run("explain", "gguf/smoke").out.split())
+    for part in ("quantized with the scheme runs on the device, is saved and loads again", "a deep look alone"):
+        assert part in said
+    assert f"within {smoke.SECONDS:g} s or what --timeout says" in said
+    assert "error: blocks (broken)" in said
+    assert all(text in said for text in (trials.WHY, trials.FIX))
+    assert "did you mean gguf/smoke" in run("explain", "gguf/smok").refused()
+
+
+def test_every_backend_has_its_trial_among_the_rules() -> None:
+    told = json.loads(run("rules", "--format", "json").out)
+    tried = [rule for rule in told if rule["origin"] == "deep"]
+    assert [rule["id"] for rule in tried] == [f"{name}/smoke" for name in shipped.load().backends]
+    assert all(list(rule) == list(told[0]) for rule in tried)
+    one = json.loads(run("rules", "--backend", "gguf", "--format", "json").out)
+    assert [rule["id"] for rule in one if rule["origin"] == "deep"] == ["gguf/smoke"]
+
+
+def test_a_trial_says_of_a_failure_what_explain_says(here: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, "sys.exit('it is broken')")
+    outcome, rule = smoke_of(envguard.smoke("torchao:int4")), trials.rule_of("torchao")
+    assert outcome.fix is not None
+    assert (outcome.why, outcome.source, outcome.fix.text) == (rule.why, rule.source, rule.fix.text)
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from envguard import trials  # noqa: E402
 from envguard.output.explain import need_text, told  # noqa: E402
 from envguard.rule import Backend, Rule  # noqa: E402
 from envguard.rulebook import RuleBook  # noqa: E402
 from envguard.rulefiles import read_folder  # noqa: E402
 
 FOLDER = ROOT / "rules" / "reference"
+_DEEP = "deep"  # the page of the rules that stand in no file
 _LABELS = {
     "needed": "Needs",
     "match": "Compared",
@@ -40,8 +42,8 @@ _WRITTEN = "<!-- Written by tests/maintain/reference.py from rules/*.toml. Do no
 def pages(book: RuleBook) -> dict[str, str]:
     """The text of each page by its file's name."""
     by_file: dict[str, dict[str, list[Rule]]] = {}
-    for rule in book.rows():
-        by_file.setdefault(rule.file, {}).setdefault(rule.id, []).append(rule)
+    for rule in trials.rows(book):
+        by_file.setdefault(rule.file or _DEEP, {}).setdefault(rule.id, []).append(rule)
     made = {_page_of(file): _page(book, file, rules) for file, rules in by_file.items()}
     return {"README.md": _index(book, by_file), **made}
 
@@ -56,7 +58,7 @@ def _index(book: RuleBook, by_file: dict[str, dict[str, list[Rule]]]) -> str:
         "",
         _WRITTEN,
         "",
-        f"{len(book.ids())} rules, as of {book.version}. `envguard explain RULE-ID` prints the same in a terminal;",
+        f"{len(trials.ids(book))} rules, as of {book.version}. `envguard explain RULE-ID` prints the same;",
         "[../README.md](../README.md) is about the files that they stand in.",
     ]
     for file, rules in by_file.items():
@@ -92,7 +94,7 @@ def _about(book: RuleBook, backend: Backend, file: str) -> list[str]:
         lines.append(f"- **Also called**: {escaped(', '.join(backend.aliases))}")
     schemes = [f"{name} ({', '.join(aliases)})" if aliases else name for name, aliases in backend.schemes.items()]
     lines.append(f"- **Schemes**: {escaped(', '.join(schemes))}")
-    others = {rule.id: rule.file for rule in book.rows(backend=backend.name) if rule.file != file}
+    others = {rule.id: rule.file or _DEEP for rule in trials.rows(book, backend=backend.name) if rule.file != file}
     links = [f"[{escaped(name)}]({_page_of(other)}#{anchor(name)})" for name, other in others.items()]
     return [*lines, f"- **Rules of others for it**: {', '.join(links)}", ""]
 

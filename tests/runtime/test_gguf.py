@@ -231,13 +231,19 @@ def test_a_model_with_nothing_to_quantize_is_refused(gguf: envguard.Guarded, tmp
 
 def test_numbers_that_a_type_cannot_hold_leave_no_file(gguf: envguard.Guarded, tmp_path: Path) -> None:
     path = str(tmp_path / "model.gguf")
-    endless, large, odd, absent = (torch.nn.Sequential(torch.nn.Linear(32, 32)) for _ in range(4))
-    endless[0].weight.data[3, 4] = float("nan")
+    no_number, endless, below, large, odd, absent = (
+        torch.nn.Sequential(torch.nn.Linear(32, 32)).to(torch.float64) for _ in range(6)
+    )
+    no_number[0].weight.data[3, 4] = float("nan")
+    endless[0].weight.data[3, 4] = 1e300  # which float32 has as infinity
+    below[0].weight.data[3, 4] = -float("inf")
     large[0].weight.data[3, 4] = 1e6
     odd.register_buffer("mask", torch.zeros(3, dtype=torch.bool))
     absent.to("meta")
     for model, scheme, message in (
-        (endless, "Q8_0", "0.weight holds NaN or infinity"),
+        (no_number, "Q8_0", "0.weight holds NaN, infinity"),
+        (endless, "Q8_0", "0.weight holds NaN, infinity"),
+        (below, "Q8_0", "0.weight holds NaN, infinity"),
         (large, "F16", "0.weight holds numbers beyond 65504"),
         (odd, "Q8_0", r"mask holds torch\.bool"),
         (absent, "Q8_0", "meta device"),

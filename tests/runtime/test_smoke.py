@@ -7,27 +7,53 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from command_line import ENVIRON, run
 
 import envguard
+from envguard.deep import child, models, smoke
+from envguard.deep.process import Ended
 from envguard.model import Outcome
 
+# In processes of their own, which import all anew: one for each backend; gguf's is that of the command line below.
 SPECS = [
     ("torchao:int8_weight_only", "none"),
-    ("torchao:float8_weight_only", "none"),
-    ("torchao:int8_weight_only", "transformers"),
-    ("bitsandbytes:nf4", "none"),
     ("bitsandbytes:int8", "transformers"),
-    ("quanto:int8", "none"),
     ("quanto:float8", "diffusers"),
-    ("gguf:Q8_0", "none"),
-    ("gguf:Q4_0", "diffusers"),
     ("modelopt:int8", "none"),
 ]
+# In this process, with what it has imported already.
+MORE = [
+    ("torchao:int8_weight_only", "transformers"),
+    ("torchao:int8_weight_only", "diffusers"),
+    ("torchao:int8_dynamic", "none"),
+    ("torchao:float8_weight_only", "none"),
+    ("torchao:nvfp4_weight_only", "none"),
+    ("bitsandbytes:nf4", "none"),
+    ("bitsandbytes:fp4", "none"),
+    ("bitsandbytes:int8", "none"),
+    ("bitsandbytes:nf4", "transformers"),
+    ("quanto:int8", "none"),
+    ("quanto:float8", "none"),
+    ("quanto:int8", "diffusers"),
+    ("gguf:Q8_0", "none"),
+    ("gguf:Q4_0", "none"),
+    ("gguf:TQ1_0", "none"),
+    ("gguf:Q4_0", "diffusers"),
+    ("gguf:Q8_0", "transformers"),
+    ("modelopt:fp8", "none"),
+    ("modelopt:nf4", "none"),
+]
+
+
+def params(specs: list[tuple[str, str]]) -> list[Any]:
+    """Each with a mark that skips what the installed release does not run on the device."""
+    return [pytest.param(*each, marks=pytest.mark.envguard(each[0], host=each[1])) for each in specs]
 
 
 @pytest.fixture
@@ -40,9 +66,7 @@ def smoke_of(report: envguard.Report) -> Outcome:
     return outcome
 
 
-@pytest.mark.parametrize(
-    ("spec", "host"), [pytest.param(*each, marks=pytest.mark.envguard(each[0], host=each[1])) for each in SPECS]
-)
+@pytest.mark.parametrize(("spec", "host"), params(SPECS))
 def test_a_backend_that_works_is_said_to_work(
     spec: str, host: str, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -58,15 +82,32 @@ def test_a_backend_that_works_is_said_to_work(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize(("spec", "host"), params(MORE))
+def test_every_scheme_is_right_within_its_error_and_after_it_was_loaded_again(
+    spec: str, host: str, require_backend: Callable[..., envguard.Guarded], tmp_path: Path
+) -> None:
+    backend = require_backend(spec, host=host)
+    answer: dict[str, Any] = {}
+    with torch.no_grad():
+        child._try(backend, {"host": host, "folder": str(tmp_path)}, models, answer.update)
+    name, _, scheme = spec.partition(":")
+    outcome = smoke.outcome_of(name, scheme, host, smoke.Trial(Ended("", ""), answer, 1.0))
+    assert outcome.status == "met", outcome.found
+    assert outcome.found is not None
+    assert "loaded again the same" in outcome.found
+
+
 @pytest.mark.envguard("gguf", host="none")
 def test_without_a_scheme_the_outcome_names_the_one_that_was_tried(device: str) -> None:
     words = ["check", "--deep", "--backend", "gguf", "--host", "none", "--device", device]
-    told = json.loads(run(*words, "--format", "json").out)
-    assert told["verdict"] == "ok"
-    assert "gguf:Q8_0" in told["backends"][0]["outcomes"][-1]["needed"]
-    done = run(*words)
-    assert done.status == 0
-    assert "gguf works: " in done.out
+    done = run(*words, "--format", "json")
+    told = json.loads(done.out)
+    assert (done.status, told["verdict"]) == (0, "ok")
+    outcome = told["backends"][0]["outcomes"][-1]
+    assert (outcome["rule"], outcome["status"]) == ("gguf/smoke", "met")
+    assert "gguf:Q8_0" in outcome["needed"]
+    assert "loaded again the same" in outcome["found"]
 
 
 @pytest.mark.envguard("gguf:Q4_K", host="none", operation="load")
