@@ -1,10 +1,11 @@
-"""pylock.toml (PEP 751), read and validated by `packaging.pylock`."""
+"""pylock.toml (PEP 751), read and validated by `packaging.pylock` wherever it is not as plain as most are."""
 
 from __future__ import annotations
 
 from envguard.errors import BadInput
 from envguard.lockfiles.conditions import Conditions
 from envguard.lockfiles.listed import Listed, Package
+from envguard.lockfiles.plain import plain_packages
 from envguard.lockfiles.reading import lighter, toml
 from envguard.versions import normalize
 
@@ -18,6 +19,28 @@ if TYPE_CHECKING:
 def read_pylock(text: str, path: str, target: Target) -> Listed:
     """What a pylock.toml installs on a target. Raises BadInput: one line with the key that is wrong."""
     data = toml(lighter(text, 1), path)  # a package without any file would be refused
+    return _read_plain(data, path, target) or _read(data, path, target)
+
+
+def _read_plain(data: dict[str, Any], path: str, target: Target) -> Listed | None:
+    """The same without packaging; None for a lock, or a question of its markers, that is not plain."""
+    plain = plain_packages(data)
+    if plain is None or target.extras or target.groups:
+        return None
+    requires_python = data.get("requires-python")
+    conditions = Conditions(target, requires_python)
+    found: dict[str, Package] = {}
+    for number, package in enumerate(plain):
+        holds = True if package.marker is None else conditions.try_to_hold(package.marker)
+        if holds is None:
+            return None
+        if holds:
+            _add(found, package.name, package.version, None, f"{path}: packages[{number}]")
+    return Listed(path, "pylock", found, True, requires_python, {})
+
+
+def _read(data: dict[str, Any], path: str, target: Target) -> Listed:
+    """The same by packaging."""
     try:
         from packaging.pylock import Pylock, PylockValidationError
     except ImportError:
@@ -46,20 +69,25 @@ def _packages(lock: Any, path: str, target: Target, requires_python: str | None)
         holds = True if package.marker is None else conditions.hold_in_lock(package.marker, f"{place}.marker", *parts)
         if holds is False:
             continue
-        name = normalize(str(package.name))
-        other = found.get(name)
-        if holds is None:
-            new = Package(None, None, f"whether it is installed depends on the target: {package.marker}", place)
-        elif package.version is None:
-            new = Package(None, None, f"{place} names a place, not a version", place)
-        else:
-            new = Package(str(package.version), None, None, place)
-        if other is not None and other.version is not None and new.version is not None:
-            raise BadInput(f"{place}: {name} gets installed twice, see {other.place.rpartition(': ')[2]}")
-        if other is not None and (new.version is None or other.version is None):
-            new = Package(None, None, (other if other.version is None else new).unknown, place)
-        found[name] = new
+        unsure = f"whether it is installed depends on the target: {package.marker}" if holds is None else None
+        version = None if package.version is None else str(package.version)
+        _add(found, normalize(str(package.name)), version, unsure, place)
     return found
+
+
+def _add(found: dict[str, Package], name: str, version: str | None, unknown: str | None, place: str) -> None:
+    """Add what a package says to what the others of its name say. Raises BadInput where two are certain."""
+    if unknown is not None:
+        version = None
+    elif version is None:
+        unknown = f"{place} names a place, not a version"
+    other = found.get(name)
+    if other is not None:
+        if other.version is not None and version is not None:
+            raise BadInput(f"{place}: {name} gets installed twice, see {other.place.rpartition(': ')[2]}")
+        unknown = other.unknown if other.version is None else unknown
+        version = None
+    found[name] = Package(version, None, unknown, place)
 
 
 def _refuse_unknown(word: str, given: tuple[str, ...], known: Any, path: str) -> None:

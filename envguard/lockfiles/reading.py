@@ -53,7 +53,9 @@ def lighter(text: str, kept: int) -> str:
     """
     if '"""' in text or "'''" in text:
         return text
-    first, *rest = text.replace("\r\n", "\n").split("\nwheels = [\n")
+    if "\r" in text:
+        text = text.replace("\r\n", "\n")
+    first, *rest = text.split("\nwheels = [\n")
     parts = [first]
     for part in rest:
         end = part.find("\n]\n")
@@ -68,7 +70,8 @@ def lighter(text: str, kept: int) -> str:
         line, _, after = part.partition("\n")
         beside = kept == 0 or after.startswith("wheels = [")
         parts.append(f"\n{after}" if beside and line.endswith("}") else f"\nsdist = {{{part}")
-    return "".join(parts)
+    text = "".join(parts)
+    return text.replace("\nwheels = [\n]", "") if kept == 0 else text
 
 
 def toml(text: str, name: str) -> dict[str, Any]:
