@@ -109,10 +109,10 @@ def _file(table: Any) -> str:
                 return ""
         elif not (name == "size" and type(value) is int) and not (name == "upload-time" and _is_time(value)):
             return ""
-    path, url = table.get("path"), table.get("url")
-    if "hashes" not in table or not (path or (url and _is_url(url))):
+    own, path, url = table.get("name"), table.get("path"), table.get("url")
+    if "hashes" not in table or not (path or url) or not (own or path or _is_url(url or "")):
         return ""
-    file: str = table.get("name") or (path or url or "").rpartition("/")[2].replace("%2B", "+")
+    file: str = own or (path or url or "").rpartition("/")[2].replace("%2B", "+")
     return file if _IN_A_FILE.issuperset(file) else ""
 
 
