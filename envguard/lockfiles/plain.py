@@ -28,6 +28,7 @@ class PlainPackage(Frozen):
     name: str
     version: str | None
     marker: str | None
+    requires_python: str | None
 
 
 def plain_packages(data: dict[str, Any]) -> list[PlainPackage] | None:
@@ -41,7 +42,9 @@ def plain_packages(data: dict[str, Any]) -> list[PlainPackage] | None:
     for package in packages:
         if type(package) is not dict or not _is_plain(package):
             return None
-        found.append(PlainPackage(package["name"], package.get("version"), package.get("marker")))
+        found.append(
+            PlainPackage(package["name"], package.get("version"), package.get("marker"), package.get("requires-python"))
+        )
     return found
 
 

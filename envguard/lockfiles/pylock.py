@@ -7,6 +7,7 @@ from envguard.lockfiles.conditions import Conditions
 from envguard.lockfiles.listed import Listed, Package
 from envguard.lockfiles.plain import plain_packages
 from envguard.lockfiles.reading import lighter, toml
+from envguard.lockfiles.target import refuse_python
 from envguard.versions import normalize
 
 TYPE_CHECKING = False
@@ -35,6 +36,8 @@ def _read_plain(data: dict[str, Any], path: str, target: Target) -> Listed | Non
         if holds is None:
             return None
         if holds:
+            if package.requires_python is not None:
+                refuse_python(target, package.requires_python, f"{path}: packages[{number}]", package.name)
             _add(found, package.name, package.version, None, f"{path}: packages[{number}]")
     return Listed(path, "pylock", found, True, requires_python, {})
 
@@ -50,18 +53,36 @@ def _read(data: dict[str, Any], path: str, target: Target) -> Listed:
             f"{path}: reading a pylock.toml takes packaging 26 or newer, found {__version__}: python -m pip install"
             " 'packaging>=26'"
         ) from None
+    import logging  # packaging has done so
+
+    def tell(record: logging.LogRecord) -> bool:
+        record.msg, record.args = f"envguard: warning: {path}: {record.getMessage()}: what it adds is not read", ()
+        return True
+
+    logger = logging.getLogger("packaging.pylock")
+    logger.addFilter(tell)
     try:
         lock = Pylock.from_dict(data)
     except (PylockValidationError, RecursionError) as error:
-        raise BadInput(f"{path}: {' '.join(str(error).split())[:500]}") from None
+        raise BadInput(f"{path}: {_said(error)}") from None
+    finally:
+        logger.removeFilter(tell)
     requires_python = None if lock.requires_python is None else str(lock.requires_python)
     return Listed(path, "pylock", _packages(lock, path, target, requires_python), True, requires_python, {})
+
+
+def _said(error: Exception) -> str:
+    """What packaging says is wrong and where, in one line and without the text that it points at."""
+    what = str(getattr(error, "message", error)).partition("\n")[0].partition("; use sys.")[0]
+    where = getattr(error, "context", None)
+    return f"{what[:400]}{f' in {where!r}' if where else ''}"
 
 
 def _packages(lock: Any, path: str, target: Target, requires_python: str | None) -> dict[str, Package]:
     conditions = Conditions(target, requires_python)
     _refuse_unknown("extra", target.extras, lock.extras or (), path)
     _refuse_unknown("group", target.groups, lock.dependency_groups or (), path)
+    _refuse_environment(lock.environments or (), conditions, path)
     parts = frozenset(target.extras), frozenset((*(lock.default_groups or ()), *target.groups))
     found: dict[str, Package] = {}
     for number, package in enumerate(lock.packages):
@@ -69,10 +90,23 @@ def _packages(lock: Any, path: str, target: Target, requires_python: str | None)
         holds = True if package.marker is None else conditions.hold_in_lock(package.marker, f"{place}.marker", *parts)
         if holds is False:
             continue
+        if holds and package.requires_python is not None:
+            refuse_python(target, str(package.requires_python), place, str(package.name))
         unsure = f"whether it is installed depends on the target: {package.marker}" if holds is None else None
         version = None if package.version is None else str(package.version)
         _add(found, normalize(str(package.name)), version, unsure, place)
     return found
+
+
+def _refuse_environment(environments: Any, conditions: Conditions, path: str) -> None:
+    """Raises BadInput where the lock was made for other machines than the target."""
+    answers = [
+        conditions.hold_in_lock(each, f"{path}: environments[{number}]", frozenset(), frozenset())
+        for number, each in enumerate(environments)
+    ]
+    if answers and not any(answer is not False for answer in answers):
+        those = " or ".join([str(each) for each in environments])[:200]
+        raise BadInput(f"{path}: environments: it is for {those}, which the target is not")
 
 
 def _add(found: dict[str, Package], name: str, version: str | None, unknown: str | None, place: str) -> None:
