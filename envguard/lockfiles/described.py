@@ -93,11 +93,14 @@ def _hardware(data: dict[str, Any], target: Target, unreadable: dict[str, str]) 
         data["accelerators"] = [dict(gpu) for gpu in target.gpus]
         if not any(gpu["kind"] == "cuda" for gpu in data["accelerators"]):
             drivers = {"nvidia": None, "cuda": None, "nvidia_status": "absent", "nvidia_devices": 0}
-    for name, value in (("nvidia", target.driver), ("cuda", target.cuda)):
+    for name, value in (("nvidia", target.driver), ("cuda", target.cuda), ("nvidia_status", None)):
         if value is not None:
             drivers[name] = value
         elif name not in drivers:
-            unreadable[f"/drivers/{name}"] = "not told: --target driver=580.65.06, or cuda=13.0 as nvidia-smi shows it"
+            why = (
+                "the target's driver was not told: --target driver=580.65.06, or cuda=13.0 as nvidia-smi shows it, does"
+            )
+            unreadable[f"/drivers/{name}"] = why
     data["drivers"] = drivers
 
 
