@@ -11,7 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from envguard.model import Environment, Operation, Report
+    from envguard.model import Environment, Operation, Report, Request
+    from envguard.rule import Rule
     from envguard.rulebook import RuleBook
 
 
@@ -60,9 +61,17 @@ def environment_of(
 
 
 def _not_asked(book: RuleBook, answerable: RuleBook, report: Report) -> tuple[str, ...]:
-    """The ids of the rules that were left out of what was asked, in their order."""
+    """The ids of the rules of which a row was left out of what was asked, in their order."""
     found: dict[str, None] = {}
     for backend in report.backends:
-        asked = frozenset(evaluator(answerable, backend.request).rules)
-        found.update((rule.id, None) for rule in evaluator(book, backend.request).rules if rule not in asked)
+        asked = [rule.id for rule in _rules(answerable, backend.request)]
+        every = [rule.id for rule in _rules(book, backend.request)]
+        found.update((name, None) for name in dict.fromkeys(every) if every.count(name) > asked.count(name))
     return tuple(found)
+
+
+def _rules(book: RuleBook, request: Request) -> tuple[Rule, ...]:
+    """Every row for a request; without a scheme those of all, for which no evaluator needs to be made."""
+    if request.scheme is not None:
+        return evaluator(book, request).rules
+    return book.rules(request.backend, operation=request.operation, host=request.host, device=request.device_kind)

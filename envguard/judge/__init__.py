@@ -115,7 +115,7 @@ def examine(  # noqa: RET503 - `_no_judge` never returns
         case WindowNeed():
             return windows.window(need)
         case LinksNeed():
-            return links.links(need)
+            return links.links(need, request)
         case KernelsNeed():
             return links.kernels(need)
         case TrialNeed():

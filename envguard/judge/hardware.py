@@ -271,7 +271,8 @@ def _build_kinds(build: Any) -> Any:
     if cuda is None and not isinstance(version, Unreadable):
         unseen = [fact for fact in (hip, xpu) if isinstance(fact, Unreadable) and fact.reason != "not observed"]
         return unseen[0] if unseen else ()
-    return Unreadable("what torch was built for was not observed")
+    told = [fact for fact in (cuda, hip, xpu) if isinstance(fact, Unreadable) and fact.reason != "not observed"]
+    return told[0] if told else Unreadable("what torch was built for was not observed")
 
 
 def _cuda_build(subject: Subject) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from envguard.judge.subject import Finding, text_of, undecided
 from envguard.model import NOT_OBSERVED, Unreadable
+from envguard.rule import FixTemplate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,17 +12,21 @@ if TYPE_CHECKING:
     from typing import Any
 
     from envguard.judge.subject import Judge, Reader, Subject
+    from envguard.model import Request
     from envguard.rule import KernelsNeed, LinksNeed
 
 _MOST_NAMED = 3
+_NOTHING_TO_DO = FixTemplate(text="Nothing has to be done where this feature is not wanted.")
 
 
-def links(need: LinksNeed) -> tuple[Reader, Judge]:
+def links(need: LinksNeed, request: Request) -> tuple[Reader, Judge]:
     """Every name is there that an import needs.
 
-    A snapshot that tells nothing about imports is judged by its versions alone, by the table of released pairs.
+    A snapshot that tells nothing about imports is judged by its versions alone, by the table of released pairs. Where
+    a caught failure is no more than a note, only one about the backend asked for is told.
     """
     name = need.distribution
+    noted = need.lost == "info"
 
     def read(subject: Subject) -> Any:
         environment = subject.environment
@@ -33,6 +38,8 @@ def links(need: LinksNeed) -> tuple[Reader, Judge]:
             return version, found
         losses = [each for each in found if each.get("certain", True)]
         failing = [each for each in losses if each.get("effect", "import-fails") == "import-fails"]
+        if noted and not failing:
+            losses = [each for each in losses if _is_about(each, request.backend)]
         told = [_told(each, subject) for each in (failing or losses)[:_MOST_NAMED]]
         return version, bool(failing), tuple(told)
 
@@ -49,9 +56,16 @@ def links(need: LinksNeed) -> tuple[Reader, Judge]:
         found = ", ".join(dict.fromkeys([there for _, _, there in told]))
         if fails:
             return Finding("unmet", needed, found, "broken")
-        return Finding("unmet", needed, f"{found}: {name} goes on without that feature", "broken", need.lost)
+        fix = _NOTHING_TO_DO if noted else None
+        return Finding("unmet", needed, f"{found}: {name} goes on without that feature", "broken", need.lost, fix)
 
     return read, judge
+
+
+def _is_about(loss: Mapping[str, Any], backend: str) -> bool:
+    """Whether what is lost is of a backend's package, or of the module of a host that is there for it."""
+    parts = f"{loss['needed_from']}.{loss['module']}".lower().split(".")
+    return backend.lower().replace("-", "_") in parts
 
 
 def _told(loss: Mapping[str, Any], subject: Subject) -> tuple[str, str, str]:

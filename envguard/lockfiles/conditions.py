@@ -33,29 +33,32 @@ class Conditions:
         self._target = target
         self._requires_python = requires_python
         self._known: dict[tuple[str, tuple[str, ...]], bool | None] = {}
+        self._undecided: set[str] = set()  # markers that are some, whatever they come to
 
     def hold(self, marker: str, place: str, extras: tuple[str, ...] = ()) -> bool | None:
         """Whether a marker holds; None where what was told of the target does not decide it.
 
         `extras` are those that `extra == ...` may mean, one at a time. Raises BadInput for one that is none.
         """
-        asked = marker, extras
-        if asked not in self._known:
-            self._known[asked] = self._hold(marker, place, extras)
-        return self._known[asked]
-
-    def _hold(self, marker: str, place: str, extras: tuple[str, ...]) -> bool | None:
         if len(marker) > _LONGEST:
             raise BadInput(f"{place}: a marker of more than {_LONGEST} characters")
-        answers = {
-            holds(marker, {**environment, "extra": extra})
-            for environment in self._environments(marker)
-            for extra in extras or ("",)
-        }
-        answer = answers.pop() if len(answers) == 1 else None
-        if answer is None:
+        answer = self.try_to_hold(marker, extras)
+        if answer is None and marker not in self._undecided:
             _refuse_no_marker(marker, place)
+            self._undecided.add(marker)
         return answer
+
+    def try_to_hold(self, marker: str, extras: tuple[str, ...] = ()) -> bool | None:
+        """Whether a marker holds; None too for what may be no marker at all."""
+        asked = marker, extras
+        if asked not in self._known:
+            answers = {
+                holds(marker, {**environment, "extra": extra})
+                for environment in self._environments(marker)
+                for extra in extras or ("",)
+            }
+            self._known[asked] = answers.pop() if len(answers) == 1 else None
+        return self._known[asked]
 
     def hold_in_lock(self, marker: Any, place: str, extras: frozenset[str], groups: frozenset[str]) -> bool | None:
         """Whether a marker of a pylock.toml holds, which may ask for the extras and groups that get installed."""

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 
-from envguard.errors import BadInput
-from envguard.lockfiles.target import build_of
+from envguard.lockfiles.target import build_of, refuse_python
 from envguard.model import SNAPSHOT_SCHEMA, Environment
-from envguard.versions import key, parse_clauses, satisfies
+from envguard.versions import key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +30,8 @@ def describe(
     `builds` say what the torch releases on the package index are built for, `variables` are those that are taken as not
     set. Raises BadInput where the file excludes the target's Python.
     """
-    _refuse_python(listed, target)
+    if listed.requires_python is not None:
+        refuse_python(target, listed.requires_python, listed.name, "it")
     unreadable: dict[str, str] = {}
     data: dict[str, Any] = {"schema": SNAPSHOT_SCHEMA, "described_by": {"file": listed.name, "form": listed.form}}
     data["python"] = _python(listed, target, unreadable)
@@ -48,20 +48,6 @@ def describe(
     data["environment_variables"] = dict.fromkeys(variables)
     data["unreadable"] = unreadable
     return Environment(data)
-
-
-def _refuse_python(listed: Listed, target: Target) -> None:
-    if target.python is None or listed.requires_python is None:
-        return
-    version = target.python if target.python.count(".") > 1 else f"{target.python}.99"
-    try:
-        fits = satisfies(version, parse_clauses(listed.requires_python), "specifier")
-    except ValueError:
-        raise BadInput(f"{listed.name}: requires-python: expected versions such as >=3.10") from None
-    if fits is False:
-        raise BadInput(
-            f"{listed.name}: requires-python: it is for Python {listed.requires_python}, the target has {target.python}"
-        )
 
 
 def _python(listed: Listed, target: Target, unreadable: dict[str, str]) -> dict[str, Any]:
@@ -107,11 +93,14 @@ def _hardware(data: dict[str, Any], target: Target, unreadable: dict[str, str]) 
         data["accelerators"] = [dict(gpu) for gpu in target.gpus]
         if not any(gpu["kind"] == "cuda" for gpu in data["accelerators"]):
             drivers = {"nvidia": None, "cuda": None, "nvidia_status": "absent", "nvidia_devices": 0}
-    for name, value in (("nvidia", target.driver), ("cuda", target.cuda)):
+    for name, value in (("nvidia", target.driver), ("cuda", target.cuda), ("nvidia_status", None)):
         if value is not None:
             drivers[name] = value
         elif name not in drivers:
-            unreadable[f"/drivers/{name}"] = "not told: --target driver=580.65.06, or cuda=13.0 as nvidia-smi shows it"
+            why = (
+                "the target's driver was not told: --target driver=580.65.06, or cuda=13.0 as nvidia-smi shows it, does"
+            )
+            unreadable[f"/drivers/{name}"] = why
     data["drivers"] = drivers
 
 

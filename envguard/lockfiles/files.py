@@ -15,17 +15,26 @@ if TYPE_CHECKING:
     from envguard.lockfiles.target import Target
 
 
+_OTHERS = ("poetry.lock", "pdm.lock", "pipfile", "pipfile.lock", "pixi.lock", "conda-lock.yml", "environment.yml")
+_NO_LOCKS = (*_OTHERS, "environment.yaml", "pyproject.toml")
+
+
 def read_lock(path: str, target: Target) -> Listed:
     """What a uv.lock, a pylock.toml or the output of pip freeze lists: everything that gets installed.
 
     Raises BadInput with one line: the file, the line or key, and what is wrong there.
     """
     name = os.path.basename(path)
+    if name.lower() in _NO_LOCKS:
+        raise BadInput(
+            f"{path}: --lock reads uv.lock, pylock.toml and the output of pip freeze: have the tool of this file write"
+            " one of these"
+        )
     if name == "pylock.toml" or (name.startswith("pylock.") and name.endswith(".toml")):
         from envguard.lockfiles.pylock import read_pylock
 
         return read_pylock(read_text(path), path, target)
-    if name.endswith((".lock", ".toml")):
+    if _is_toml(name):
         from envguard.lockfiles.uv import read_uv
 
         return read_uv(read_text(path), path, target)
@@ -36,9 +45,14 @@ def read_lock(path: str, target: Target) -> Listed:
 
 def read_requirements(paths: Sequence[str], target: Target) -> Listed:
     """What some requirements.txt ask for together, with all that they include. Raises BadInput."""
-    if any(path.endswith((".lock", ".toml")) for path in paths):
-        wrong = next(path for path in paths if path.endswith((".lock", ".toml")))
-        raise BadInput(f"{wrong}: --requirements reads requirements.txt: give it as --lock {wrong}")
+    for path in paths:
+        if _is_toml(os.path.basename(path)):
+            raise BadInput(f"{path}: --requirements reads requirements.txt: give it as --lock {path}")
     from envguard.lockfiles.requirements import read_asked
 
     return read_asked(paths, target)
+
+
+def _is_toml(name: str) -> bool:
+    """Whether a file is TOML by its name; requirements.lock is what rye calls its requirements."""
+    return name.endswith(".toml") or (name.endswith(".lock") and not name.startswith("requirements"))

@@ -19,6 +19,8 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 def read_text(path: str, left: int = LONGEST) -> str:
     """The text of a file of at most `left` bytes; UTF-8, or UTF-16 as PowerShell redirects it. Raises BadInput."""
+    if not path:
+        raise BadInput("the name of the file is empty")
     try:
         descriptor = os.open(path, _FLAGS)
         try:
@@ -39,10 +41,13 @@ def read_text(path: str, left: int = LONGEST) -> str:
         raise BadInput(str(error) if isinstance(error, BadInput) else f"{path}: cannot be read: {error}") from None
     data = b"".join(pieces)
     try:
-        return data.decode("utf-16" if data.startswith(_UTF_16) else "utf-8-sig")
+        text = data.decode("utf-16" if data.startswith(_UTF_16) else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise BadInput(f"{path} line {line}: not UTF-8") from None
+    if "\0" in text:
+        raise BadInput(f"{path} line {text[: text.index(chr(0))].count(chr(10)) + 1}: a NUL, which no text has")
+    return text
 
 
 def lighter(text: str, kept: int) -> str:
@@ -53,7 +58,9 @@ def lighter(text: str, kept: int) -> str:
     """
     if '"""' in text or "'''" in text:
         return text
-    first, *rest = text.replace("\r\n", "\n").split("\nwheels = [\n")
+    if "\r" in text:
+        text = text.replace("\r\n", "\n")
+    first, *rest = text.split("\nwheels = [\n")
     parts = [first]
     for part in rest:
         end = part.find("\n]\n")
@@ -68,7 +75,8 @@ def lighter(text: str, kept: int) -> str:
         line, _, after = part.partition("\n")
         beside = kept == 0 or after.startswith("wheels = [")
         parts.append(f"\n{after}" if beside and line.endswith("}") else f"\nsdist = {{{part}")
-    return "".join(parts)
+    text = "".join(parts)
+    return text.replace("\nwheels = [\n]", "") if kept == 0 else text
 
 
 def toml(text: str, name: str) -> dict[str, Any]:
@@ -81,5 +89,7 @@ def toml(text: str, name: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except RecursionError:
         raise BadInput(f"{name}: not TOML: nested too deeply") from None
-    except ValueError as error:
+    except tomllib.TOMLDecodeError as error:
         raise BadInput(f"{name}: not TOML: {error}") from None
+    except ValueError:  # of int()
+        raise BadInput(f"{name}: a number of more digits than Python reads") from None

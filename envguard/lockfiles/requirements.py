@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _MOST_FILES, _MOST_LINES = 100, 100_000
 _INCLUDES = {"-r": "-r", "--requirement": "-r", "-c": "-c", "--constraint": "-c"}
+_MOST_SHOWN = 2_000
 _EDITABLE = ("-e", "--editable")
 _IN_THE_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 _FROZEN_EDITABLE = "# Editable "  # pip freeze tells name and version of a local project in a comment before it
@@ -64,7 +65,7 @@ def read_frozen(path: str, target: Target) -> Listed:
         package = packages[name] = _package(name, those)
         if package.version is None and package.unknown is None:
             raise BadInput(
-                f"{package.place}: a lock names one version of each package, found {those[0].line.text[:200]!r}"
+                f"{package.place}: a lock names one version of each package, found {shown(those[0].line.text)!r}"
                 " (give requirements that leave a choice as --requirements)"
             )
     missing = dict.fromkeys(("pip", "setuptools", "wheel", "distribute"), "pip freeze leaves it out")
@@ -109,7 +110,7 @@ class _Reader:
 
     def _included(self, value: str, path: str, place: str, constrains: bool, above: tuple[str, ...]) -> Iterator[Line]:
         if "://" in value and not value.startswith("file:"):
-            raise BadInput(f"{place}: envguard fetches nothing: download {value[:200]} and name the file")
+            raise BadInput(f"{place}: envguard fetches nothing: download {shown(value)} and name the file")
         if not value or "\0" in value:
             raise BadInput(f"{place}: expected the name of a file")
         if value.startswith("file:"):
@@ -201,7 +202,7 @@ def _asked(line: Line, conditions: Conditions) -> Asked | None:
         read = Requirement(text)
     except (ValueError, RecursionError) as error:  # packaging 24 lets that of int() through
         why = str(error).partition("\n")[0][:200]
-        raise BadInput(f"{line.place}: not a requirement: {text[:200]!r}: {why}") from None
+        raise BadInput(f"{line.place}: not a requirement: {shown(text)!r}: {shown(why)}") from None
     name = normalize(read.name)
     unknown = None
     if read.marker is not None:
@@ -214,11 +215,11 @@ def _asked(line: Line, conditions: Conditions) -> Asked | None:
         found = None if unknown else _from_place(read.url, line)
         if found is not None and found.name == name:
             return found
-        return Asked(name, (), unknown or f"{line.place} names a place, not a version: {_shown(read.url)}", line)
+        return Asked(name, (), unknown or f"{line.place} names a place, not a version: {shown(read.url)}", line)
     try:
         clauses = parse_clauses(str(read.specifier)) if str(read.specifier) else ()
-    except ValueError as error:
-        raise BadInput(f"{line.place}: {str(error)[:300]}") from None
+    except ValueError:
+        raise BadInput(f"{line.place}: a version that cannot be compared: {text[:100]!r}") from None
     return Asked(name, clauses, unknown, line)
 
 
@@ -237,7 +238,7 @@ def _from_place(text: str, line: Line) -> Asked | None:
     for part in fragment.split("&"):
         if part.startswith("egg="):
             name = part[4:].partition("[")[0].partition("-")[0] if "==" in part else part[4:].partition("[")[0]
-            return Asked(normalize(name), (), f"{line.place} names a place, not a version: {_shown(place)}", line)
+            return Asked(normalize(name), (), f"{line.place} names a place, not a version: {shown(place)}", line)
     from urllib.parse import unquote
 
     file = unquote(place.split(" ")[0].replace("\\", "/").rpartition("/")[2]).partition("?")[0]
@@ -255,11 +256,15 @@ def _from_place(text: str, line: Line) -> Asked | None:
     return None
 
 
-def _shown(url: str) -> str:
-    """A URL without the user and password that it may hold."""
-    scheme, slashes, rest = url.partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}{slashes}{host.rpartition('@')[2]}{slash}{path}"[:200]
+def shown(text: str) -> str:
+    """The begin of a text, without the users, passwords and queries (which may be signatures) of its URLs."""
+    first, *rest = text[:_MOST_SHOWN].split("://")
+    parts = [first]
+    for part in rest:
+        url, space, after = part.partition(" ")
+        host, slash, path = url.partition("/")
+        parts.append(f"{host.rpartition('@')[2]}{slash}{path.partition('?')[0]}{space}{after}")
+    return "://".join(parts)[:200]
 
 
 def _only_constrained(asked: list[Asked]) -> bool:
@@ -282,7 +287,9 @@ def _package(name: str, asked: list[Asked]) -> Package:
     if pins:
         others = tuple([clause for clause in clauses if clause is not pins[0]])
         if others and settles((pins[0],), others, "specifier") is False:
-            said = " and ".join([f"{one.line.place.rpartition('/')[2]}: {one.line.text[:100]}" for one in asked[:3]])
+            said = " and ".join(
+                [f"{one.line.place.rpartition('/')[2]}: {shown(one.line.text)[:100]}" for one in asked[:3]]
+            )
             raise BadInput(f"{place}: {name} is asked for in versions that exclude one another ({said})")
         return Package(pins[0].version, None, None, place)
     return Package(None, ",".join([clause.operator + clause.version for clause in clauses]), None, place)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from envguard.errors import BadInput
 from envguard.frozen import Frozen
-from envguard.versions import key
+from envguard.versions import key, parse_clauses, satisfies
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,12 +69,15 @@ def parse_target(given: Iterable[str]) -> Target:
 
     system = _system(one("system"))
     python = one("python")
+    gpus = _gpus(found.get("gpu"), one("memory"))
+    if system not in (None, "Darwin") and any(("kind", "mps") in gpu for gpu in gpus or ()):
+        raise BadInput(f"--target gpu=mps: a GPU of a Mac, and the target's system is {one('system')}")
     return Target(
         None if python is None else _python(python),
         python is not None and python.endswith("t"),
         system,
         _machine(one("machine"), system),
-        _gpus(found.get("gpu"), one("memory")),
+        gpus,
         _version("driver", one("driver")),
         _version("cuda", one("cuda")),
         _torch(one("torch")),
@@ -140,6 +143,19 @@ def _torch(text: str | None) -> str | None:
     if text is not None and build_of(text.lower()) is None:
         raise BadInput(f"--target torch={text}: expected a build such as cu130, rocm6.4, xpu or cpu")
     return None if text is None else text.lower()
+
+
+def refuse_python(target: Target, specifier: str, place: str, what: str) -> None:
+    """Raises BadInput where the target's Python is none that a `requires-python` lets pass."""
+    if target.python is None:
+        return
+    version = target.python if target.python.count(".") > 1 else f"{target.python}.99"
+    try:
+        fits = satisfies(version, parse_clauses(specifier), "specifier")
+    except ValueError:
+        raise BadInput(f"{place}: requires-python: expected versions such as >=3.10") from None
+    if fits is False:
+        raise BadInput(f"{place}: requires-python: {what} is for Python {specifier}, the target has {target.python}")
 
 
 def build_of(local: str) -> dict[str, str | None] | None:

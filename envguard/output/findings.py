@@ -46,10 +46,11 @@ class Judged(Frozen):
 
     @property
     def facts(self) -> tuple[tuple[str, str], ...]:
-        """The details, and of a file what it cannot answer."""
+        """The details, and of a file how much it cannot answer."""
         if self.report is None or not self.report.not_asked:
             return self.details
-        return (*self.details, ("Not asked, taken to be in order", ", ".join(self.report.not_asked)))
+        what = f"{len(self.report.not_asked)} rules that only the machine can tell, taken to be met"
+        return (*self.details, ("Not asked", f"{what} (--format json lists them)"))
 
 
 class Deciding(Frozen):

@@ -79,8 +79,6 @@ def _subject(judged: Judged) -> Iterator[str]:
     yield f"- Looked at: {code(judged.title)}"
     for label, text in judged.facts:
         yield f"- {sentence(label)}: {sentence(text)}"
-    if judged.report.not_asked:
-        yield f"- Not asked, because only the machine can tell: {', '.join(map(code, judged.report.not_asked))}"
     yield ""
     yield "| | backend | version | verdict | for | cause |"
     yield "|---|---|---|---|---|---|"

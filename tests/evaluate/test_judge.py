@@ -8,6 +8,10 @@ import pytest
 from support import applies, evaluate, gpu, judge, machine, row, snapshot, without_gpu
 
 from envguard.cuda import carries, driver_runs, parse_capability
+from envguard.judge import examine
+from envguard.judge.subject import Subject
+from envguard.model import Environment, Request
+from envguard.rule import LinksNeed
 
 LATER = {"11": "450.80.02", "12": "525.60.13", "13": "580.65.06"}
 
@@ -795,3 +799,53 @@ def test_whether_a_driver_runs_a_cuda_of_which_nothing_is_known_cannot_be_said()
     assert driver_runs("14.1", None, "600.1", "14.0") is None
     assert driver_runs("14.0", None, "600.1", "13.9") is False
     assert driver_runs("13.0", "580.65.06", None, None) is None
+
+
+# Imports
+
+
+HOST_LINKS = {"links": {"distribution": "diffusers", "modules": ["diffusers.models"], "lost": "info"}}
+
+
+def caught(needed_from: str, module: str = "diffusers.loaders", effect: str = "feature-lost") -> dict[str, Any]:
+    """What the look at the imports of diffusers found."""
+    return {"diffusers": [{"module": module, "name": "Gone", "needed_from": needed_from, "effect": effect}]}
+
+
+@pytest.mark.parametrize(
+    ("backend", "links", "status"),
+    [
+        ("torchao", caught("torchao.dtypes"), "unmet"),
+        ("quanto", caught("optimum.quanto.tensor"), "unmet"),
+        ("gguf", caught("kernels", "diffusers.quantizers.gguf.utils"), "unmet"),
+        ("gguf", caught("torchao.dtypes", "diffusers.quantizers.torchao.torchao_quantizer"), "met"),
+        ("gguf", caught("flash_attn"), "met"),
+        ("gguf", caught("torchao.dtypes", effect="import-fails"), "unmet"),
+    ],
+)
+def test_of_what_a_host_goes_on_without_only_the_loss_of_the_asked_backend_is_told(
+    backend: str, links: dict[str, Any], status: str
+) -> None:
+    environment = Environment(machine(distributions={"diffusers": {"version": "0.42.1"}}, import_links=links))
+    request = Request(backend)
+    read, said = examine(LinksNeed("diffusers", ("diffusers.models",), (), "info"), request, ())
+    finding = said(read(Subject(environment, request)))
+    assert finding is not None
+    assert finding.status == status
+
+
+def test_a_feature_that_a_host_loses_is_a_note_that_asks_for_nothing() -> None:
+    data = machine(
+        distributions={"diffusers": {"version": "0.42.1"}, "torchao": {"version": "0.18.0"}},
+        import_links=caught("torchao.dtypes"),
+    )
+    made = evaluate([row("torchao/it", HOST_LINKS, fix={"text": "Install another release."})], data)
+    (outcome,) = made.outcomes
+    assert (outcome.severity, outcome.needed) == (
+        "info",
+        "Gone of torchao.dtypes, which diffusers 0.42.1 imports (diffusers.loaders)",
+    )
+    assert outcome.found == "torchao 0.18.0, which lacks Gone: diffusers goes on without that feature"
+    assert outcome.fix is not None
+    assert outcome.fix.text == "Nothing has to be done where this feature is not wanted."
+    assert made.plan is None

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from envguard.checks import check_in
 from envguard.errors import BadInput
 from envguard.gpus import typed_capability, typed_names
 from envguard.lockfiles import describe, parse_target
@@ -164,3 +165,12 @@ def test_a_lock_for_another_python_is_refused() -> None:
 def test_it_is_a_snapshot_like_any_other() -> None:
     environment = described(f"{LINUX},gpu=RTX 4090,driver=580.65.06", torch="2.11.0")
     assert Environment.from_json(environment.to_json()).data == environment.data
+
+
+def test_what_a_rule_about_driver_or_build_misses_is_told_with_the_target_that_tells_it() -> None:
+    untold = described("", torch="2.11.0", bitsandbytes="0.50.2")
+    (report,) = check_in(load(), ["bnb"], untold, None, host="none", device="auto", operation="quantize").backends
+    found = {outcome.rule: outcome.found for outcome in report.outcomes if outcome.status == "undecided"}
+    assert "--target driver=580.65.06" in found["platform/nvidia-driver"]
+    assert "not observed" not in found["platform/nvidia-driver"]
+    assert "--target system=linux,machine=x86_64" in found["torch/build"]

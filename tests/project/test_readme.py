@@ -6,6 +6,7 @@ The two set-up commands are run by `.ci/tests` as they stand. The other shell bl
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -22,7 +23,9 @@ import yaml
 from packaging.version import Version
 from project_files import ROOT, load_script
 
+import envguard
 from envguard.arguments import parser
+from envguard.output.text import render
 from envguard.settings import find
 from envguard.shipped import load
 
@@ -129,6 +132,27 @@ def test_the_picture_is_small_and_stands_alone() -> None:
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     assert re.findall(r"https?://[^\"]+", text) == ["http://www.w3.org/2000/svg"]
     assert f"](.github/{picture.name})" in TEXT
+
+
+def test_the_picture_shows_what_is_printed() -> None:
+    def shown(svg: str) -> str:
+        return "".join("".join(ElementTree.fromstring(svg).itertext()).partition("matrix")[2].split())
+
+    spec = importlib.util.spec_from_file_location("maintain_picture", ROOT / "tests" / "maintain" / "picture.py")
+    assert spec is not None
+    assert spec.loader is not None
+    picture = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(picture)
+    assert shown(picture.PICTURE.read_text(encoding="utf-8")) == shown(picture.picture())
+
+
+def test_the_output_that_the_readme_shows_is_printed() -> None:
+    recorded = ROOT / "tests" / "machines" / "all-backends-cpu.json"
+    machine = envguard.Environment.from_json(recorded.read_text(encoding="utf-8"))
+    report = envguard.check("modelopt", device="cpu", environment=machine)
+    said = render(report, color=False, width=80).replace("/home/user/all/", "/home/user/.venv/")
+    (block,) = [each for each in BLOCKS if each.mark == "output" and "modelopt" in each.text]
+    assert block.text.rstrip().splitlines()[1:] == said.rstrip().splitlines()[1:]
 
 
 @pytest.mark.parametrize("block", PROGRAMS, ids=line_of)
