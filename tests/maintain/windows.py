@@ -92,10 +92,11 @@ PAIRS = (
         "diffusers",
         "0.31.0",
         HUB,
-        "0.23.2",
+        "0.16.4",
         ("diffusers", "diffusers.models.modeling_utils", "diffusers.pipelines.pipeline_utils"),
         beside=(("torch", "2.9.1"),),
     ),
+    Pair("accelerate", "0.26.0", HUB, "0.16.4", ("accelerate",), beside=(("torch", "2.9.1"),)),
     Pair("diffusers", "0.31.0", "torchao", "0.7.0", ("diffusers.quantizers",), beside=(("torch", "2.9.1"),)),
     Pair(
         "diffusers",
@@ -218,7 +219,7 @@ class Tried(NamedTuple):
 
 
 def _tried(pair: Pair, release: str, other: str) -> Tried:
-    checked = CHECKED[pair.distribution]
+    checked = CHECKED.get(pair.distribution, ())
     told = hashlib.sha256(repr((ENGINE, pair.entries, pair.beside, checked)).encode()).hexdigest()[:12]
     remembered = folder(pair.distribution, release) / f"tried-{pair.other}-{other}-{told}.json"
     if remembered.is_file():
