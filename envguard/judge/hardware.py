@@ -60,11 +60,14 @@ def accelerator(need: AcceleratorNeed, request: Request) -> tuple[Reader, Judge]
         environment = subject.environment
         devices = subject.devices
         if isinstance(devices, Unreadable):
-            return devices
+            if subject.request.device_kind != "cuda" or not _lacks_driver(subject):
+                return devices
+            devices = ()
         accepted = tuple([device for device in devices if device.kind in kinds])
         if accepted:
             return accepted
-        others = tuple(dict.fromkeys(each["kind"] for each in environment.section("accelerators") or ()))
+        listed = environment.section("accelerators")
+        others = () if isinstance(listed, Unreadable) else tuple(dict.fromkeys(each["kind"] for each in listed or ()))
         hidden = [environment.fact("drivers", name) for name in ("rocm_hidden", "level_zero_hidden")]
         why = tuple([text for text in hidden if isinstance(text, str)])
         return (), others, environment.fact("drivers", "nvidia"), environment.fact("host", "system"), why
@@ -88,6 +91,12 @@ def accelerator(need: AcceleratorNeed, request: Request) -> tuple[Reader, Judge]
         return Finding("unmet", needed, f"no GPU{f' ({seen})' if seen else ''}")
 
     return shared(("accelerator", frozenset(kinds)), read), judge
+
+
+def _lacks_driver(subject: Subject) -> bool:
+    """Whether torch was built for CUDA and NVIDIA's driver is not there: then it has no device, whoever counts them."""
+    status = subject.environment.fact("drivers", "nvidia_status")
+    return status == "absent" and isinstance(subject.environment.fact("torch_build", "cuda"), str)
 
 
 def _cuda_devices(subject: Subject) -> Any:
@@ -247,13 +256,16 @@ def visible() -> tuple[Reader, Judge]:
 
 def _visible(subject: Subject) -> Any:
     devices, environment = subject.devices, subject.environment
+    masks = environment.fact("environment_variables", "CUDA_VISIBLE_DEVICES")
     if isinstance(devices, Unreadable):
-        return None
+        # without any device this is the reason, and with devices it is too
+        empty = subject.request.device_kind == "cuda" and isinstance(masks, str) and masks.strip() in ("", "-1")
+        return (0, devices, masks, None) if empty else None
     if devices:
         return len(devices), None, None, None
     physical = environment.fact("drivers", "nvidia_devices")
     hidden = environment.fact("drivers", "nvidia_hidden")  # what the probe says of it, beyond the variable
-    return 0, physical, environment.fact("environment_variables", "CUDA_VISIBLE_DEVICES"), hidden
+    return 0, physical, masks, hidden
 
 
 def _emptiness(masks: str) -> str:

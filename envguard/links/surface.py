@@ -28,7 +28,7 @@ from envguard.links.values import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from envguard.links.interpreter import Interpreter
@@ -192,7 +192,53 @@ def _look_up(interpreter: Interpreter, module: Module, name: str) -> Any:
         return ABSENT
     if not module.open and not any(_is_native(interpreter, star) for star in module.stars):
         return ABSENT
+    if _surely_not_attached(module, source, name):
+        return ABSENT
     return ABSENT if _surely_not_in_torch(interpreter, module, name) else path
+
+
+def _surely_not_attached(module: Module, source: str, name: str) -> bool:
+    """Whether `__getattr__` comes from `attach` (lazy_loader, or a copy) and its literal tables lack a name.
+
+    `__getattr__, __dir__, __all__ = attach(__name__, submodules, {"submodule": ["name"]})` gives these and no others.
+    """
+    others = [each for each in _DYNAMIC if each not in _ATTACHING]
+    if any(each in source for each in others) or _SETS.search(source):
+        return False
+    found = (module.binders or {}).get("__getattr__", ())
+    call = found[0].value if len(found) == 1 and isinstance(found[0], ast.Assign) else None
+    if not isinstance(call, ast.Call) or not isinstance(call.func, (ast.Name, ast.Attribute)):
+        return False
+    called = call.func.id if isinstance(call.func, ast.Name) else call.func.attr
+    if called.lstrip("_") != "attach":
+        return False
+    given = dict(zip(("submodules", "submod_attrs"), call.args[1:]))
+    given.update({each.arg: each.value for each in call.keywords if each.arg})
+    try:
+        tables = [ast.literal_eval(_literal(module, source, each)) for each in given.values()]
+        return not any(name == each for table in tables for each in _attached(table))
+    except (ValueError, TypeError):  # not as plain as that
+        return False
+
+
+_ATTACHING = ("lazy_loader", "\n    def __getattr__(name")
+
+
+def _literal(module: Module, source: str, node: ast.expr) -> ast.expr:
+    """The value of a name that is bound once and used once; any other expression itself."""
+    if not isinstance(node, ast.Name) or len(re.findall(rf"^(?!#).*\b{node.id}\b", source, re.MULTILINE)) != 2:
+        return node
+    found = (module.binders or {}).get(node.id, ())
+    assigned = found[0] if len(found) == 1 and isinstance(found[0], (ast.Assign, ast.AnnAssign)) else None
+    return assigned.value if assigned is not None and assigned.value is not None else node
+
+
+def _attached(table: Any) -> Iterator[str]:
+    """The names that a table of `attach` gives."""
+    for entry in table or ():
+        yield entry
+        if isinstance(table, dict):
+            yield from table[entry]
 
 
 def _stands_in(source: str, name: str) -> bool:

@@ -9,11 +9,15 @@ from __future__ import annotations
 import copy
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import envguard
 from envguard import Environment
@@ -103,10 +107,16 @@ def test_the_fix_is_among_those_that_helped(incident: tuple[dict[str, Any], dict
 
 def released(name: str, wanted: str) -> str | None:
     """The newest released version of a distribution that meets a specifier."""
-    told = rulebook().releases(name)
-    return max(
-        SpecifierSet(wanted).filter(told), key=lambda each: [int(part) for part in each.split(".")[:3]], default=None
-    )
+    return max(SpecifierSet(wanted).filter(rulebook().releases(name)), key=Version, default=None)
+
+
+def put(snapshot: dict[str, Any], name: str, version: str | None) -> None:
+    """Another version of a distribution, or none: what was seen of the files of the old one is seen no more."""
+    snapshot.setdefault("distributions", {})[name] = {"version": version} if version else None
+    for facts in ("native_libraries", "import_owners", "import_links", "loaded_modules"):
+        snapshot.get(facts, {}).pop(name, None)
+    if name == "torch" and version:
+        snapshot["torch_build"] = {"version": version}
 
 
 @pytest.mark.parametrize("name", [name for name in BROKEN if INCIDENTS[name]["expect"].get("fix_packages")])
@@ -114,10 +124,39 @@ def test_what_mended_it_is_no_longer_blocked(name: str) -> None:
     incident = copy.deepcopy(INCIDENTS[name])
     snapshot = incident["snapshot"]
     for package, wanted in incident["expect"]["fix_packages"].items():
-        version = released(package, wanted) or wanted.rpartition("=")[2]
-        snapshot.setdefault("distributions", {})[package] = {"version": version}
-        for facts in ("native_libraries", "import_owners", "import_links", "loaded_modules"):
-            snapshot.get(facts, {}).pop(package, None)
-        if package == "torch":
-            snapshot["torch_build"] = {"version": version}
+        put(snapshot, package, released(package, wanted) or wanted.rpartition("=")[2])
     assert judged(incident["request"], snapshot)["verdict"] != "blocked"
+
+
+def run(command: str, snapshot: dict[str, Any]) -> None:
+    """What a command of pip that envguard prints does to an environment."""
+    for words in (shlex.split(part) for part in command.split("&&")):
+        assert words[1:3] == ["-m", "pip"], command
+        names = [word for word in words[4:] if not word.startswith("-")]
+        if words[3] == "uninstall":
+            for gone in names:
+                put(snapshot, canonicalize_name(gone), None)
+            continue
+        assert words[3] == "install", command
+        for wanted in map(Requirement, names):
+            told = snapshot["distributions"].get(wanted.name)
+            stays = told and told["version"] in wanted.specifier and "--force-reinstall" not in words
+            if not stays:
+                version = released(wanted.name, str(wanted.specifier))
+                assert version, f"{command}: there is no such release"
+                put(snapshot, wanted.name, version)
+
+
+@pytest.mark.parametrize("name", [name for name in BROKEN if INCIDENTS[name]["expect"]["verdict"] == "blocked"])
+def test_the_plan_mends_what_it_says(name: str) -> None:
+    incident = copy.deepcopy(INCIDENTS[name])
+    before = judged(incident["request"], incident["snapshot"])
+    plan = before["plan"]
+    if plan is None:
+        assert all(each["fix"]["text"] for each in unmet(before, "error"))  # no package mends it, and it says what does
+        return
+    for command in plan["commands"]:
+        run(command, incident["snapshot"])
+    after = judged(incident["request"], incident["snapshot"])
+    assert {each["rule"] for each in unmet(after, "error")} <= set(plan["unsolved"])
+    assert plan["unsolved"] or after["verdict"] != "blocked"

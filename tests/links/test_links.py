@@ -224,6 +224,46 @@ def test_of_a_module_that_makes_its_own_names_nothing_is_told(tmp_path: Path, so
     assert looked_at(tmp_path, files).findings == ()
 
 
+ATTACH = """
+import importlib
+TABLE = {"inner": ["given", "also"]}
+def _attach(package, submodules=None, submod_attrs=None):
+    where = {name: module for module, names in submod_attrs.items() for name in names}
+    def __getattr__(name):
+        if name not in where:
+            raise AttributeError(name)
+        return getattr(importlib.import_module(f"{package}.{where[name]}"), name)
+    return __getattr__, list, list(where)
+"""
+ATTACHES = "__getattr__, __dir__, __all__ = _attach(__name__, submodules=[], submod_attrs=TABLE)\n"
+
+
+@pytest.mark.parametrize("attaches", [ATTACHES, ATTACHES.replace("submod_attrs=", "").replace("submodules=", "")])
+def test_a_module_that_attaches_its_names_lazily_has_those_of_its_table(tmp_path: Path, attaches: str) -> None:
+    files = {"other/__init__.py": ATTACH + attaches, "other/inner.py": "given = also = 1\n", "other/module.py": ""}
+    there = {**files, "ao/__init__.py": "from other import given, also, inner, module, TABLE\n"}
+    assert looked_at(tmp_path / "there", there).findings == ()
+    found = looked_at(tmp_path / "gone", {**files, "ao/__init__.py": "from other import gone"})
+    assert [(each.name, each.needed_from) for each in found.broken] == [("gone", "other")]
+    assert really_fails(tmp_path / "gone")
+
+
+@pytest.mark.parametrize(
+    "attaches",
+    [
+        ATTACHES.replace("=TABLE", "=dict(TABLE, deep=['gone'])"),
+        "TABLE['deep'] = ['gone']\n" + ATTACHES,
+        ATTACHES + "globals().update(gone=1)\n",
+        ATTACHES.replace("_attach(", "_other(").replace(
+            "__getattr__, ", "def _other(*given, **named): ...\n__getattr__, "
+        ),
+    ],
+)
+def test_of_a_module_that_attaches_in_another_way_nothing_is_told(tmp_path: Path, attaches: str) -> None:
+    files = {"other/__init__.py": ATTACH + attaches, "ao/__init__.py": "from other import gone"}
+    assert looked_at(tmp_path, files).findings == ()
+
+
 @pytest.mark.parametrize(
     "change",
     ["sys.path.insert(0, folder)", "sys.path[0:0] = [folder]", "sys.path += [folder]", "sys.path.extend([folder])"],

@@ -5,13 +5,16 @@ For each row of the table with a package fix: a throw-away environment with all 
 rule has to be met then, or to have nothing more to say, and no error may be new; the same for the plan. A row that no
 real environment can be made for is told with the reason.
 
-torch is a stand-in: its metadata and its version file alone, so that nothing pulls a gigabyte. A command that would
-install another torch is resolved (`uv pip install --dry-run`), not run. Needs uv and the network; half an hour.
+What the case tells of the machine (its GPU, its driver, its system, the build of its torch) is laid over what was seen.
+torch is a stand-in, so that nothing pulls a gigabyte: its Python files, as `windows.py` fetches and keeps them, and
+metadata that asks for nothing. A command that would install another torch is resolved (`uv pip install --dry-run`), not
+run. Needs uv and the network; half an hour.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import shlex
@@ -24,15 +27,20 @@ from pathlib import Path
 from typing import Any
 
 import tomllib
+import windows
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = tomllib.loads((ROOT / "tests" / "rules" / "cases.toml").read_text(encoding="utf-8"))["case"]
-TORCH = "2.13.0"
+TORCH, FIRST_TORCH = "2.13.0", "2.2.2"
 BASE = (
     *("accelerate", "bitsandbytes", "torchao", "optimum-quanto", "gguf", "nvidia-modelopt<0.44", "diffusers"),
     *("transformers", "peft", "sentencepiece", "ninja", "requests", "setuptools"),
 )
+
+PACKAGE_FIXES = {"install", "uninstall", "torch", "window", "carried"}
+MACHINE = ("accelerators", "drivers", "host", "python", "torch_build", "toolchain", "environment_variables")
 
 
 class Impossible(Exception):
@@ -53,7 +61,7 @@ def site_packages(folder: Path) -> Path:
 
 
 def put_torch(folder: Path, version: str) -> None:
-    """A torch that has metadata and a version file alone."""
+    """The Python files of a torch (of one before the first that is kept: that one's), for no accelerator."""
     site = site_packages(folder)
     for old in site.glob("torch-*.dist-info"):
         shutil.rmtree(old)
@@ -62,14 +70,26 @@ def put_torch(folder: Path, version: str) -> None:
     lines = ["Metadata-Version: 2.1", "Name: torch", f"Version: {version}"]
     (made / "METADATA").write_text("\n".join([*lines, ""]), encoding="utf-8")
     (made / "INSTALLER").write_text("stand-in\n", encoding="utf-8")
-    (made / "RECORD").write_text(
-        f"torch/__init__.py,,\ntorch/version.py,,\n{made.name}/METADATA,,\n{made.name}/RECORD,,\n", encoding="utf-8"
-    )
+    kept = max(version.partition("+")[0], FIRST_TORCH, key=Version)
+    if not windows.fetch("torch", kept):
+        raise Impossible(f"there are no files of torch {kept}")
     package = site / "torch"
     shutil.rmtree(package, ignore_errors=True)  # its files may be links into another environment
-    package.mkdir()
-    (package / "__init__.py").write_text("", encoding="utf-8")
-    (package / "version.py").write_text(f"__version__ = '{version}'\ncuda = None\nhip = None\n", encoding="utf-8")
+    shutil.copytree(windows.folder("torch", kept) / "torch", package, copy_function=link)
+    (package / "version.py").unlink()
+    told = {"__version__": version, "git_version": "0" * 40, "cuda": None, "hip": None}
+    text = "".join(f"{name} = {value!r}\n" for name, value in told.items())
+    (package / "version.py").write_text(text, encoding="utf-8")
+    files = [str(path.relative_to(site)) for path in (*package.rglob("*"), *made.iterdir()) if path.is_file()]
+    (made / "RECORD").write_text("".join(f"{name},,\n" for name in [*files, f"{made.name}/RECORD"]), encoding="utf-8")
+
+
+def link(source: str, target: str) -> None:
+    """One more name for a file, a copy where it lies on another disk."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def make(folder: Path) -> Path:
@@ -119,20 +139,48 @@ def row_of(case: dict[str, Any]) -> dict[str, Any]:
     return ROWS[case["rule"]][case["row"]]
 
 
-def check(python: Path, request: dict[str, Any]) -> dict[str, Any]:
+def check(python: Path, case: dict[str, Any]) -> dict[str, Any]:
     """The report of one backend as JSON."""
+    request = case["request"]
     spec = request["backend"] + (f":{request['scheme']}" if request.get("scheme") else "")
-    words = [sys.executable, "-m", "envguard", "check", "--python", str(python), "--format", "json", "--backend", spec]
-    words += ["--host", request.get("host", "diffusers"), "--device", request.get("device", "auto")]
-    words += ["--for", request.get("operation", "quantize")]
-    told = subprocess.run(
-        words, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )
+    words = ["check", "--format", "json", "--backend", spec, "--host", request.get("host", "diffusers")]
+    words += ["--device", request.get("device", "auto"), "--for", request.get("operation", "quantize")]
+    if (machine := told_of_the_machine(case)) is None:
+        told = envguard(*words, "--python", str(python))
+    else:
+        seen = json.loads(envguard("snapshot", "--python", str(python)).stdout)
+        told = envguard(*words, "--snapshot", "-", input=json.dumps(laid_over(seen, machine)))
     try:
         report: dict[str, Any] = json.loads(told.stdout)["backends"][0]
     except (ValueError, KeyError):
         raise Impossible(told.stderr.strip() or "no report") from None
     return report
+
+
+def envguard(*words: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the envguard of this checkout."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "envguard", *words]
+    return subprocess.run(command, input=input, capture_output=True, text=True, check=False, env=environment)
+
+
+def told_of_the_machine(case: dict[str, Any]) -> dict[str, Any] | None:
+    """What a case says of other things than packages, None where it says nothing."""
+    told = {name: facts for name, facts in copy.deepcopy(case.get("snapshot", {})).items() if name in MACHINE}
+    for pointer in case.get("absent", ()):
+        section, *inside = pointer.split("/")[1:]
+        if section in MACHINE:
+            told = laid_over(told, {section: {inside[0]: None} if inside else None})
+    return told or None
+
+
+def laid_over(seen: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
+    """Facts with others in their place; those of one thing that others do not tell stay."""
+    whole = dict(seen)
+    for name, facts in told.items():
+        under = whole.get(name)
+        whole[name] = {**under, **facts} if isinstance(under, dict) and isinstance(facts, dict) else facts
+    return whole
 
 
 def failing(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -173,7 +221,7 @@ def tried(case: dict[str, Any], base: Path, folder: Path, plan: bool) -> str:
     shutil.copytree(base, folder, symlinks=True, copy_function=os.link)
     python = folder / "bin" / "python"
     prepare(python, case)
-    before = check(python, case["request"])
+    before = check(python, case)
     outcome = next((each for each in before["outcomes"] if each["rule"] == case["rule"]), None)
     if outcome is None or outcome["status"] != "unmet":
         raise Impossible(
@@ -190,12 +238,13 @@ def tried(case: dict[str, Any], base: Path, folder: Path, plan: bool) -> str:
         return said
     if said:
         return f"FAILED {said}"
-    after = check(python, case["request"])
+    after = check(python, case)
     still = next((each for each in after["outcomes"] if each["rule"] == case["rule"] and each["status"] != "met"), None)
     if still is not None:
         return f"FAILED still {still['status']} after {commands}: {still['message']}"
     new = sorted(set(failing(after)) - set(failing(before)))
-    unforeseen = [failing(after)[name]["message"] for name in new if name not in skipped(before)]
+    told = skipped(before) | behind(set(failing(before)))
+    unforeseen = [failing(after)[name]["message"] for name in new if name not in told]
     if unforeseen:
         return f"FAILED new errors {unforeseen} after {commands}"
     return "mended" if not new else f"mended, and now told: {', '.join(new)}"
@@ -206,18 +255,38 @@ def skipped(report: dict[str, Any]) -> set[str]:
     return {each["rule"] for each in report["outcomes"] if each["status"] == "skipped"}
 
 
-def chosen(ids: list[str]) -> list[dict[str, Any]]:
-    """One unmet case for each row with a package fix."""
-    found: dict[tuple[str, int], dict[str, Any]] = {}
+def behind(rules: set[str]) -> set[str]:
+    """The rules that are looked at only where these are met."""
+    found: set[str] = set()
+    while True:
+        before = rules | found
+        more = {name for name, those in ROWS.items() if any(before & {*row.get("after", ())} for row in those)}
+        if more <= found:
+            return found
+        found |= more
+
+
+def chosen(ids: list[str]) -> list[list[dict[str, Any]]]:
+    """The unmet cases of each row with a package fix."""
+    found: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for case in CASES:
-        fix = row_of(case)["fix"]
-        if (
-            case["expect"] == "unmet"
-            and ({"install", "uninstall", "torch"} & set(fix))
-            and (not ids or case["rule"] in ids)
-        ):
-            found.setdefault((case["rule"], case["row"]), case)
+        asked = not ids or case["rule"] in ids
+        if asked and case["expect"] == "unmet" and PACKAGE_FIXES & set(row_of(case)["fix"]):
+            found.setdefault((case["rule"], case["row"]), []).append(case)
     return list(found.values())
+
+
+def first_possible(cases: list[dict[str, Any]], base: Path, folder: Path, plan: bool) -> str:
+    """What came of the first case of a row that an environment can be made for."""
+    reasons = []
+    for case in cases:
+        try:
+            return tried(case, base, folder, plan)
+        except Impossible as reason:
+            reasons.append(str(reason))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    return f"not possible: {reasons[0]}"
 
 
 def main() -> int:
@@ -230,15 +299,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         base = Path(scratch) / "base"
         make(base)
-        for number, case in enumerate(chosen(asked.rules)):
-            folder = Path(scratch) / str(number)
-            try:
-                said = tried(case, base, folder, asked.plan)
-            except Impossible as reason:
-                said = f"not possible: {reason}"
+        for number, cases in enumerate(chosen(asked.rules)):
+            said = first_possible(cases, base, Path(scratch) / str(number), asked.plan)
             counts[said.split()[0].strip(",")] += 1
-            print(f"{case['rule']} [{case['row']}] {said}", flush=True)
-            shutil.rmtree(folder, ignore_errors=True)
+            print(f"{cases[0]['rule']} [{cases[0]['row']}] {said}", flush=True)
     print(dict(counts))
     return 1 if counts["FAILED"] else 0
 

@@ -3,6 +3,7 @@
 Which releases of two distributions work together is read from their wheels, never written by hand:
 
 - imports: the import link check (`envguard.links`) goes through one release against each release of the other;
+- what a check of installed files does not tell, because it imports fewer modules (`links` in the rules), is marked;
 - compiled kernels: the same check says whether a release's own start-up test lets its libraries load;
 - gates that a package keeps itself (a minimum in its source, versions that it tests when it is imported) are read from
   its source;
@@ -48,6 +49,22 @@ ENGINE = hashlib.sha256(
 PYTHON = (3, 12, 1)  # what the wheels are read for; torch 2.2 is the first with a wheel for it
 
 
+def checked_modules() -> dict[str, tuple[str, ...]]:
+    """The modules that a check of what is installed imports, by distribution."""
+    found: dict[str, tuple[str, ...]] = {}
+    for file in sorted((ROOT / "rules").glob("*.toml")):
+        for rule in tomllib.loads(file.read_text("utf-8")).get("rule", ()):
+            links = rule["need"].get("links")
+            if isinstance(links, dict):
+                found[links["distribution"]] = tuple(links["modules"])
+            elif links:
+                found[links] = (links,)
+    return found
+
+
+CHECKED = checked_modules()
+
+
 class Pair(NamedTuple):
     """Two distributions, from which releases on they are read, and the modules that the check imports.
 
@@ -75,10 +92,11 @@ PAIRS = (
         "diffusers",
         "0.31.0",
         HUB,
-        "0.23.2",
+        "0.16.4",
         ("diffusers", "diffusers.models.modeling_utils", "diffusers.pipelines.pipeline_utils"),
         beside=(("torch", "2.9.1"),),
     ),
+    Pair("accelerate", "0.26.0", HUB, "0.16.4", ("accelerate",), beside=(("torch", "2.9.1"),)),
     Pair("diffusers", "0.31.0", "torchao", "0.7.0", ("diffusers.quantizers",), beside=(("torch", "2.9.1"),)),
     Pair(
         "diffusers",
@@ -99,12 +117,13 @@ PAIRS = (
 class Answer(NamedTuple):
     """What one release says of the other: the ones that serve and what each other one lacks.
 
-    `measured` says that runs told more than reading, `needs` is what the release's own source asks for.
+    `unseen` says that reading what is installed does not tell it all, `needs` is what the release's own source asks
+    for.
     """
 
     serving: tuple[str, ...]
     lacks: tuple[tuple[str, str], ...] = ()
-    measured: bool = False
+    unseen: bool = False
     needs: str | None = None
 
 
@@ -177,41 +196,53 @@ def _asked(needs: str, others: list[str]) -> Answer:
 def _imports(pair: Pair, release: str, others: list[str]) -> tuple[Answer, Answer | None]:
     """By trying every release of the other; those of many releases by halves, as what works is one range of them."""
     others = [each for each in others if not pair.kernels or fetch(pair.other, each)]
-    loading: list[str] = []
-    lacks: dict[str, list[str]] = {}
+    tried: dict[str, Tried] = {}
 
     def works(other: str) -> bool:
-        if other not in lacks:
-            lacks[other] = _lacks(pair, release, other, loading)
-        return not lacks[other]
+        if other not in tried:
+            tried[other] = _tried(pair, release, other)
+        return not tried[other].names
 
     serving = [each for each in others if works(each)] if pair.kernels else _by_halves(others, works)
-    first = tuple((other, names[0]) for other, names in lacks.items() if names)
-    return Answer(tuple(serving), first), Answer(tuple(loading)) if pair.kernels else None
+    first = tuple((other, told.names[0]) for other, told in tried.items() if told.names)
+    unseen = any(told.names and not told.seen for told in tried.values())
+    loading = tuple(other for other, told in tried.items() if told.loads)
+    return Answer(tuple(serving), first, unseen), Answer(loading) if pair.kernels else None
 
 
-def _lacks(pair: Pair, release: str, other: str, loading: list[str]) -> list[str]:
-    """What a release of the other lacks; it joins `loading` where the first one's test lets its libraries load."""
-    remembered = folder(pair.distribution, release) / f"links-{pair.other}-{other}-{ENGINE}.json"
+class Tried(NamedTuple):
+    """What a release lacks of the other, whether its test loads its libraries, and whether a check sees the lack."""
+
+    names: list[str]
+    loads: bool
+    seen: bool
+
+
+def _tried(pair: Pair, release: str, other: str) -> Tried:
+    checked = CHECKED.get(pair.distribution, ())
+    told = hashlib.sha256(repr((ENGINE, pair.entries, pair.beside, checked)).encode()).hexdigest()[:12]
+    remembered = folder(pair.distribution, release) / f"tried-{pair.other}-{other}-{told}.json"
     if remembered.is_file():
-        names, loads = json.loads(remembered.read_text("utf-8"))
-        loading += [other] if loads else []
-        return list(names)
+        return Tried(*json.loads(remembered.read_text("utf-8")))
     roots = []
     for name, version in ((pair.distribution, release), (pair.other, other), *pair.beside):
         if not fetch(name, version):
-            return []
+            return Tried([], False, True)
         roots.append(str(folder(name, version)))
+    names, loads = _linked(pair, roots, pair.entries)
+    tried = Tried(names, loads, not names or bool(_linked(pair, roots, checked)[0]))
+    remembered.write_text(json.dumps(tried), "utf-8")
+    return tried
+
+
+def _linked(pair: Pair, roots: list[str], modules: Iterable[str]) -> tuple[list[str], bool]:
+    """The names of the other one that the import of some modules lacks; whether compiled libraries are loaded."""
     watched = ("load_library",) if pair.kernels else ()
-    links = check_links(roots, pair.entries, python=PYTHON, platform="linux", complete=False, watched=watched)
-    loads = any(call.certain for call in links.calls)
-    loading += [other] if loads else []
-    broken = [each for each in links.broken if each.certain]
+    links = check_links(roots, modules, python=PYTHON, platform="linux", complete=False, watched=watched)
     tops = pair.other.replace("-", "_")
+    broken = [each for each in links.broken if each.certain]
     names = [each.name if each.name.startswith(f"{tops}.") else f"{each.needed_from}.{each.name}" for each in broken]
-    names = [name for name in names if name.startswith(f"{tops}.")]
-    remembered.write_text(json.dumps([names, loads]), "utf-8")
-    return names
+    return [name for name in names if name.startswith(f"{tops}.")], any(call.certain for call in links.calls)
 
 
 def _by_halves(others: list[str], works: Callable[[str], bool]) -> list[str]:
@@ -303,12 +334,12 @@ def _imported(pair: Pair, release: str, answers: dict[str, Any]) -> Answer | Non
             serving.append(each)
     ran = {other: outcome.partition(": ")[2] for other, outcome in runs.items() if outcome[:5] == "fails"}
     lacks = tuple({**dict(answer.lacks), **ran}.items())
-    return Answer(tuple(serving), lacks, set(serving) != set(answer.serving), answer.needs)
+    return Answer(tuple(serving), lacks, answer.unseen or set(serving) != set(answer.serving), answer.needs)
 
 
 def _aborting(pair: Pair, release: str, others: list[str]) -> Answer | None:
     minors = {_minor(other) for other, outcome in measured(pair, release).items() if outcome == "aborts"}
-    return Answer(tuple(each for each in others if _minor(each) < min(minors)), measured=True) if minors else None
+    return Answer(tuple(each for each in others if _minor(each) < min(minors)), unseen=True) if minors else None
 
 
 def _loaded(pair: Pair, release: str, answers: dict[str, Any]) -> Answer | None:
@@ -319,7 +350,7 @@ def _loaded(pair: Pair, release: str, answers: dict[str, Any]) -> Answer | None:
     minors = {_minor(other) for other, outcome in runs.items() if outcome == "loads"}
     if (key(release) or ()) < (key(OWN_TEST) or ()):
         serving = [each for each in known(pair.other, pair.other_since) if _minor(each) in minors]
-        return Answer(tuple(serving), measured=True)
+        return Answer(tuple(serving), unseen=True)
     return Answer(answers[release][1].serving)
 
 
@@ -349,7 +380,7 @@ def _rows(
             }
             if said[1]:
                 row["missing"] = [said[1]]
-            if told.measured or pair.constant or pair.declared:
+            if told.unseen or pair.constant or pair.declared:
                 row["unseen"] = True
             wheels = [name for name in (fetch(pair.distribution, each) for each in reversed(group)) if name]
             row["source"] = wheels[0]
