@@ -14,7 +14,7 @@ from envguard.judge.subject import (
     variable_of,
     version_of,
 )
-from envguard.model import VERDICTS, Fix, Outcome, Ranged, Unreadable
+from envguard.model import VERDICTS, Fix, Outcome, Unreadable
 from envguard.rule import ArchitectureNeed, DistributionNeed, NativeNeed
 from envguard.versions import satisfies
 
@@ -174,8 +174,9 @@ class Row:
         what = f"the version of {', '.join(unseen)}" if unseen else "a fact about the machine"
         origin = self.rule.origin if self.host is None else _host_origin(self.host, None)
         needed = f"{what}, which decides whether the rule applies"
-        ranges = [fact.reason for fact in map(environment.version, unseen) if isinstance(fact, Ranged)]
-        return self._found(Finding("undecided", needed, "; ".join(ranges) or "it was not observed"), origin)
+        facts = [fact for fact in map(environment.version, unseen) if isinstance(fact, Unreadable)]
+        reasons = dict.fromkeys(fact.reason for fact in facts if fact.reason != "not observed")
+        return self._found(Finding("undecided", needed, "; ".join(reasons) or "it was not observed"), origin)
 
     def skipped(self, because: str) -> Found:
         """The outcome where the rule was not looked at, because one that it depends on is not met."""

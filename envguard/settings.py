@@ -105,6 +105,9 @@ def _check(settings: Settings, book: Callable[[], RuleBook]) -> None:
         validate(settings.host or "auto", "auto", "quantize")
         key = "device"
         validate("auto", settings.device or "auto", "quantize")
+        key = "rules"
+        if settings.rules:
+            book()
         for key in ("backends", "required"):
             for spec in getattr(settings, key):
                 resolve_spec(book(), spec)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def test_a_report_says_what_was_judged_and_what_was_not_asked(tmp_path: Path) ->
     asked = {outcome["rule"] for outcome in report["backends"][0]["outcomes"]}
     assert not asked & set(report["not_asked"])
     told = run("check", "--lock", path, *H100, "--backend", "bnb:nf4").out
-    assert "not asked: what only the machine can tell" in told
+    assert re.search(r"not asked: \d+ rules that only the machine can tell", told)
 
 
 def test_without_a_target_the_machine_is_undecided_and_the_report_says_how_to_tell_it(tmp_path: Path) -> None:
