@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from envguard.model import Report
     from envguard.output.findings import Anchor, Finding, Judged
     from envguard.probes.interpreter import Interpreter
+    from envguard.recalled import Asked
     from envguard.rulebook import RuleBook
     from envguard.settings import Settings
     from envguard.subjects import Subject
@@ -205,17 +206,16 @@ def _holding(arguments: CheckArguments, book: RuleBook) -> RuleBook:
 
 
 def _judge(arguments: CheckArguments, rules: Callable[[], RuleBook], out: TextIO) -> int:
-    if not (arguments.snapshot or arguments.model or arguments.lock or arguments.requirements or arguments.target):
-        return _emit(_live(arguments, rules), arguments, rules, out)
-    book = rules()
     if arguments.lock is not None or arguments.requirements or arguments.target:
-        return _check_file(arguments, book, out)
+        return _check_file(arguments, rules, out)
     if arguments.model is not None:
-        return _check_model(arguments, book, out)
-    return _check_snapshots(arguments, book, out)
+        return _check_model(arguments, rules(), out)
+    if arguments.snapshot:
+        return _check_snapshots(arguments, rules(), out)
+    return _emit(_live(arguments, rules), arguments, rules, out)
 
 
-def _check_file(arguments: CheckArguments, book: RuleBook, out: TextIO) -> int:
+def _check_file(arguments: CheckArguments, rules: Callable[[], RuleBook], out: TextIO) -> int:
     """Judge what a file installs on a target."""
     if arguments.lock is None and not arguments.requirements:
         raise _bad("--target says what a file cannot: give it with --lock or --requirements")
@@ -224,20 +224,41 @@ def _check_file(arguments: CheckArguments, book: RuleBook, out: TextIO) -> int:
             raise _bad(f"a file and {option} name two different things to look at: give one of them")
     if arguments.model is not None:
         raise _bad("--model takes an environment or a snapshot, not a file of packages")
-    from envguard.filechecks import check_file
+    asked = _asked(arguments)
 
-    report = check_file(
-        book,
+    def judge() -> Report:
+        from envguard.filechecks import check_file
+
+        return check_file(
+            rules(),
+            asked.specs,
+            lock=arguments.lock,
+            requirements=arguments.requirements,
+            target=arguments.target,
+            host=asked.host,
+            device=asked.device,
+            operation=asked.operation,
+            ignore=asked.ignore,
+        )
+
+    if arguments.lock is None or arguments.requirements:
+        return _emit(judge(), arguments, rules, out)
+    from envguard.recalled import check_lock
+
+    return _emit(check_lock(asked, arguments.lock, arguments.target, judge), arguments, rules, out)
+
+
+def _asked(arguments: CheckArguments) -> Asked:
+    from envguard.recalled import Asked
+
+    return Asked(
         arguments.backend,
-        lock=arguments.lock,
-        requirements=arguments.requirements,
-        target=arguments.target,
-        host=arguments.host or "auto",
-        device=arguments.device or "auto",
-        operation=arguments.operation,  # type: ignore[arg-type]
-        ignore=arguments.ignore,
+        arguments.host or "auto",
+        arguments.device or "auto",
+        arguments.operation,  # type: ignore[arg-type]
+        arguments.ignore,
+        arguments.rules,
     )
-    return _emit(report, arguments, lambda: book, out)
 
 
 def _refuse_deep(arguments: CheckArguments) -> None:
@@ -338,18 +359,10 @@ def _check_model(arguments: CheckArguments, book: RuleBook, out: TextIO) -> int:
 
 def _live(arguments: CheckArguments, rules: Callable[[], RuleBook]) -> Report:
     from envguard.probes.interpreter import ask, current
-    from envguard.recalled import Asked, check
+    from envguard.recalled import check
 
     interpreter = current() if arguments.python is None else ask(arguments.python)
-    asked = Asked(
-        arguments.backend,
-        arguments.host or "auto",
-        arguments.device or "auto",
-        arguments.operation,  # type: ignore[arg-type]
-        arguments.ignore,
-        arguments.rules,
-    )
-    report = check(asked, interpreter, rules)
+    report = check(_asked(arguments), interpreter, rules)
     return _deepened(report, interpreter, arguments) if arguments.deep else report
 
 

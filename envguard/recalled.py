@@ -18,13 +18,16 @@ from envguard.specs import resolve_host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from envguard.model import Operation
     from envguard.probes.interpreter import Interpreter
     from envguard.probes.wanted import Wanted
     from envguard.rulebook import RuleBook
+
+
+_LONGEST = 1 << 25  # bytes of a lock
 
 
 class Asked(Frozen):
@@ -49,7 +52,7 @@ class _Known(Frozen):
 
 def check(asked: Asked, interpreter: Interpreter, rules: Callable[[], RuleBook]) -> Report:
     """The report of a check, judged only where something is not as it was. Raises what `checks.check_in` does."""
-    key, folder = _key(asked, interpreter), remembered.folder()
+    key, folder = _key(asked, interpreter.executable), remembered.folder()
     known = _known(remembered.recall(key, folder)) if key else None
     look = _look_again(known, asked, interpreter) if known else None
     if known and look and look.environment.data == known.facts:
@@ -74,6 +77,39 @@ def check(asked: Asked, interpreter: Interpreter, rules: Callable[[], RuleBook])
     return examined.report
 
 
+def check_lock(asked: Asked, lock: str, target: Sequence[str], judge: Callable[[], Report]) -> Report:
+    """What `judge` says of a lock for a target, judged only where the lock is not as it was. Raises what `judge` does.
+
+    A hook judges the same lock at each commit, and to read TOML takes longer than all else.
+    """
+    digest = _digest(lock)
+    key = _key(asked, "lock", lock, repr(tuple(target)), digest) if digest else None
+    folder = remembered.folder()
+    values = remembered.recall(key, folder) if key else None
+    try:
+        return _report(values)
+    except (LookupError, TypeError, ValueError):  # nothing, or not what is written below
+        report = judge()
+    if key and _digest(lock) == digest:  # it is what was judged
+        remembered.remember(key, report, folder)
+    return report
+
+
+def _digest(path: str) -> str:
+    """What identifies the text of a file; empty where it cannot be read, which is for others to tell."""
+    from envguard.probes.folders import read
+
+    try:
+        from _blake2 import blake2b  # of `hashlib`, whose import takes ten times as long
+    except ImportError:
+        from hashlib import blake2b
+    try:
+        text = read(path, _LONGEST + 1)
+    except (OSError, ValueError):
+        return ""
+    return "" if len(text) > _LONGEST else blake2b(text).hexdigest()
+
+
 def _known(values: Any) -> _Known | None:
     try:
         return _Known(from_values(values["wanted"]), values["host"], values["facts"], _report(values["report"]))
@@ -91,12 +127,12 @@ def _look_again(known: _Known, asked: Asked, interpreter: Interpreter) -> Look |
     return Look(known.wanted, host, observe(known.wanted, interpreter, folders)) if host == known.host else None
 
 
-def _key(asked: Asked, interpreter: Interpreter) -> str | None:
+def _key(asked: Asked, *about: str) -> str | None:
     """What a report depends on beside the facts; None where there is more that would have to be looked at."""
     release = _release()
     if release is None or asked.rules or shipping_rules(os.environ, sys.path):
         return None
-    return "\n".join(["report", release, interpreter.executable, repr(tuple(asked))])  # type: ignore[arg-type]
+    return "\n".join(["report", release, repr(tuple(asked)), *about])  # type: ignore[arg-type]
 
 
 def _release() -> str | None:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from installed_trees import install
 
-from envguard import recalled
+from envguard import filechecks, recalled
 from envguard.checks import check_in
 from envguard.frozen import replace
 from envguard.model import DEVICE_KINDS, OPERATIONS, Environment, Report
@@ -163,6 +163,42 @@ def test_an_installed_release_is_told_by_its_record(tmp_path: Path, monkeypatch:
     assert recalled._release() == first
     record.write_text("another")
     assert recalled._release() != first
+
+
+LOCK = """lock-version = "1.0"
+created-by = "test"
+
+[[packages]]
+name = "gguf"
+version = "0.19.0"
+wheels = [{ url = "https://files.pythonhosted.org/gguf-0.19.0-py3-none-any.whl", hashes = { sha256 = "00" } }]
+"""
+
+
+def test_a_lock_is_judged_again_only_when_its_text_changes(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / "pylock.toml"
+    lock.write_text(LOCK)
+    judged: list[int] = []
+    real = filechecks.check_file
+
+    def count(*args: Any, **kwargs: Any) -> Report:
+        judged.append(1)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(filechecks, "check_file", count)
+    words = ("check", "--lock", str(lock), "--backend", "gguf", "--format", "json", "--target")
+    first = run(*words, "python=3.12,linux,x86_64")
+    assert run(*words, "python=3.12,linux,x86_64") == first
+    assert len(judged) == 1
+    assert run(*words, "python=3.13,linux,x86_64") != first
+    assert len(judged) == 2
+    lock.write_text(LOCK.replace("0.19.0", "0.18.0"))
+    assert "0.18.0" in run(*words, "python=3.12,linux,x86_64").out
+    assert len(judged) == 3
+    lock.unlink()
+    assert "No such file" in run(*words, "python=3.12,linux,x86_64").refused()
 
 
 @given(st.sampled_from(MACHINES), st.sampled_from(["auto", "none"]), st.sampled_from(DEVICE_KINDS), st.data())

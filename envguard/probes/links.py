@@ -43,13 +43,24 @@ def links(
         ["links", str(_MADE_BY), interpreter.version, system, searched, entries, *kernels, *wanted.follow, *environ]
     )
     place = remembered.folder()
-    known = remembered.recall(key, place)
+    if remembered.is_off():
+        _seen.clear()
+    known = _seen.get(key) or remembered.recall(key, place)
     if known is not None and _unchanged(known):
+        _seen[key] = known
         sections: dict[str, Any] = known["sections"]
         return sections
     sections, visited = _look(modules, kernels, wanted.follow, interpreter, folders, system, environ)
-    remembered.remember(key, {**stamps(visited), "sections": sections}, place)
+    if len(_seen) >= _MOST_SEEN:
+        _seen.clear()
+    _seen[key] = {**stamps(visited), "sections": sections}
+    remembered.remember(key, _seen[key], place)
     return sections
+
+
+# In this process too: not everybody has a cache folder that can be written.
+_seen: dict[str, Any] = {}
+_MOST_SEEN = 20
 
 
 def stamps(paths: Iterable[str]) -> dict[str, Any]:

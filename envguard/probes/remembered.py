@@ -20,9 +20,14 @@ _LONGEST = 1 << 22  # bytes
 _MOST = 40  # answers
 
 
+def is_off(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether nothing is to be remembered."""
+    return environ.get("ENVGUARD_CACHE") == "0"
+
+
 def folder(environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> str | None:
     """The folder of the answers, None where there is to be none (ENVGUARD_CACHE=0) or no place for it is known."""
-    if environ.get("ENVGUARD_CACHE") == "0":
+    if is_off(environ):
         return None
     home = environ.get("USERPROFILE" if platform == "win32" else "HOME", "")
     if platform == "win32":

@@ -88,6 +88,17 @@ def test_an_unchanged_environment_is_looked_at_once(site: Path, monkeypatch: pyt
     assert len(looked) == 2
 
 
+def test_where_nothing_can_be_written_a_process_looks_once(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = counted(monkeypatch)
+    monkeypatch.setattr(probe.remembered, "folder", lambda: None)
+    first = look(site)
+    assert look(site) == first
+    assert len(looked) == 1
+    write(site / "ao" / "inner.py", "from torch.nn import gone\n")
+    assert look(site) != first
+    assert len(looked) == 2
+
+
 def test_a_file_that_is_edited_in_place_is_noticed(site: Path) -> None:
     look(site)
     write(site / "ao" / "inner.py", "from torch.nn import gone\n")
