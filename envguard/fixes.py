@@ -161,6 +161,18 @@ def newest_run(fits: Mapping[str, bool | None]) -> tuple[str, ...]:
     return tuple(versions[first:])
 
 
+def contradict(clauses: tuple[Clause, ...]) -> bool:
+    """Whether the bounds of some clauses leave no version between them."""
+    for low in clauses:
+        for high in clauses:
+            if low.operator in (*_FLOORS, "==") and high.operator in (*_CEILINGS, "=="):
+                lowest, highest = key(low.version), key(high.version)
+                shut = low.operator == ">" or high.operator == "<"
+                if lowest is not None and highest is not None and (lowest > highest or (shut and lowest == highest)):
+                    return True
+    return False
+
+
 _FLOORS, _CEILINGS = (">=", ">"), ("<=", "<")
 
 
@@ -261,10 +273,14 @@ def render(
         if how.uninstall is not None:
             commands.append(uninstall_command(how, template.uninstall))
     if template.install:
-        requirements = merge(template.install, constraints)
+        shut = [each for each in template.install if contradict((*each.clauses, *constraints.get(each.name, ())))]
+        requirements = merge(template.install, {} if shut else constraints)
         if not template.text:
             words.append(f"Install {', '.join(requirements)}.")
-        if how.install is not None:
+        if shut:
+            others = ", ".join([f"{each.name}{narrow(constraints.get(each.name, ()))}" for each in shut])
+            words.append(f"No release is {', '.join(requirements)} and what other rules ask for here: {others}.")
+        elif how.install is not None:
             commands.append(install_command(how, requirements))
     if template.reinstall:
         again = anew(template.reinstall, constraints)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from support import HEADER, book, evaluate, gpu, machine, row, without_gpu
 
-from envguard.fixes import merge, narrow, newest_run, quote
+from envguard.fixes import contradict, merge, narrow, newest_run, quote
 from envguard.model import BackendReport, Environment, Fix
 from envguard.rulebook import RuleBook
 from envguard.versions import Clause, parse_clauses, parse_wanted
@@ -166,6 +166,32 @@ def test_a_path_that_no_command_should_carry_gives_words_instead(path: str) -> N
         told = fix(rule, machine(python=python(executable=path), torch_build={"version": "2.10.0+cpu"}))
         assert told.commands == ()
         assert "the interpreter's path holds characters that no shell command should carry" in told.text.lower()
+
+
+def test_what_the_rules_leave_no_release_for_is_said_and_not_printed_as_a_command() -> None:
+    newer = row("torchao/newer", {"distribution": "torchao>=3.0"}, severity="info", fix={"install": ["torchao>=3.0"]})
+    report = evaluate(book(OLD, newer), machine(distributions={"torchao": {"version": "1.5"}}))
+    (outcome,) = [each for each in report.outcomes if each.status == "unmet"]
+    assert outcome.fix is not None
+    assert outcome.fix.commands == ()
+    assert outcome.fix.text == (
+        "Install torchao>=3.0. No release is torchao>=3.0 and what other rules ask for here: torchao>=1.0,<2."
+    )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "none"),
+    [
+        ("x>=2,<1", True),
+        ("x>=2,<2", True),
+        ("x>2,<=2", True),
+        ("x>=2,<=2", False),
+        ("x==2,<2", True),
+        ("x==2,>=2", False),
+    ],
+)
+def test_bounds_that_leave_no_version_contradict(wanted: str, none: bool) -> None:
+    assert contradict(parse_wanted(wanted).clauses) is none
 
 
 WINDOWS = {"system": "Windows"}

@@ -40,6 +40,7 @@ BASE = (
 )
 
 PACKAGE_FIXES = {"install", "uninstall", "torch", "window", "carried"}
+NINJA = "/toolchain/ninja"  # a program that pip installs
 MACHINE = ("accelerators", "drivers", "host", "python", "torch_build", "toolchain", "environment_variables")
 
 
@@ -112,6 +113,7 @@ def prepare(python: Path, case: dict[str, Any]) -> None:
         put_torch(python.parents[1], wanted["torch"])
     gone = [name for name in named(case) if snapshot.get("distributions_complete") and name not in wanted]
     gone += [pointer.split("/")[2] for pointer in case.get("absent", ()) if pointer.startswith("/distributions/")]
+    gone += ["ninja"] if NINJA in case.get("absent", ()) else []
     for name in gone:
         uv("pip", "uninstall", "--quiet", "--python", str(python), name)
 
@@ -146,9 +148,9 @@ def check(python: Path, case: dict[str, Any]) -> dict[str, Any]:
     words = ["check", "--format", "json", "--backend", spec, "--host", request.get("host", "diffusers")]
     words += ["--device", request.get("device", "auto"), "--for", request.get("operation", "quantize")]
     if (machine := told_of_the_machine(case)) is None:
-        told = envguard(*words, "--python", str(python))
+        told = envguard(*words, "--python", str(python), active=python)
     else:
-        seen = json.loads(envguard("snapshot", "--python", str(python)).stdout)
+        seen = json.loads(envguard("snapshot", "--python", str(python), active=python).stdout)
         told = envguard(*words, "--snapshot", "-", input=json.dumps(laid_over(seen, machine)))
     try:
         report: dict[str, Any] = json.loads(told.stdout)["backends"][0]
@@ -157,9 +159,12 @@ def check(python: Path, case: dict[str, Any]) -> dict[str, Any]:
     return report
 
 
-def envguard(*words: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the envguard of this checkout."""
+def envguard(*words: str, input: str | None = None, active: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the envguard of this checkout; in an active environment, whose programs alone are those that pip installs."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    if active is not None:
+        folders = [each for each in environment["PATH"].split(os.pathsep) if not (Path(each) / "ninja").exists()]
+        environment["PATH"] = os.pathsep.join([str(active.parent), *folders])
     command = [sys.executable, "-m", "envguard", *words]
     return subprocess.run(command, input=input, capture_output=True, text=True, check=False, env=environment)
 
@@ -169,7 +174,7 @@ def told_of_the_machine(case: dict[str, Any]) -> dict[str, Any] | None:
     told = {name: facts for name, facts in copy.deepcopy(case.get("snapshot", {})).items() if name in MACHINE}
     for pointer in case.get("absent", ()):
         section, *inside = pointer.split("/")[1:]
-        if section in MACHINE:
+        if section in MACHINE and pointer != NINJA:
             told = laid_over(told, {section: {inside[0]: None} if inside else None})
     return told or None
 
