@@ -298,7 +298,7 @@ def torch_fix(
     # what the wheels of another architecture hold is not in the table
     if isinstance(machine.machine, str) and plain_machine(machine.machine) != "x86_64":
         return TorchFix("Install a torch build for this machine: https://pytorch.org/get-started/locally")
-    if not machine.is_seen:
+    if not machine.is_seen and machine.driver_major is None:
         requirement = f"torch{narrow(clauses)}"
         return TorchFix(f"Install {requirement}.", requirement)
     if not builds:
