@@ -165,6 +165,12 @@ class RuleBook:
         """The released versions of a distribution that the table knows, oldest first."""
         return tuple(self._released.get(distribution, ()))
 
+    def releases_read(self, distribution: str) -> tuple[str, ...]:
+        """Those of them that the table of released pairs may tell of."""
+        oldest = key(self._windows.get("oldest", _EVERY).get(distribution, ""))
+        released = self.releases(distribution)
+        return released if oldest is None else tuple([each for each in released if (key(each) or ()) >= oldest])
+
     def newest(self, distribution: str, clauses: tuple[Clause, ...]) -> str | None:
         """The newest release of a distribution that meets some clauses.
 

@@ -159,8 +159,9 @@ class _Releases:
         self._known = memory
 
     def all(self, name: str) -> tuple[str, ...]:
-        """Every known release of a distribution, oldest first."""
-        return self._book.releases(name)
+        """Every release of a distribution of which something is known, oldest first."""
+        known: tuple[tuple[str, ...]] | None = self._known.get(name)
+        return (known or self._known.keep(name, (self._book.releases_read(name),)))[0]
 
     def serving(self, need: WindowNeed, name: str, there: Any) -> tuple[str, ...]:
         """Those of one half that work with what is there of the other, as far as that is known."""

@@ -44,7 +44,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_TABLES = {"backend", "rule", "releases", "torch-builds", "torch-index-builds", "native", "newest", "window"}
+_TABLES = {"backend", "rule", "releases", "torch-builds", "torch-index-builds", "native", "newest", "oldest", "window"}
 _BACKEND_KEYS = {"name", "distribution", "import_name", "extra", "install", "schemes"}
 _OPTIONAL_BACKEND_KEYS = {"aliases", "load_schemes"}
 
@@ -209,9 +209,10 @@ def _check_native(file: str, table: Table) -> None:
 
 
 def _check_windows(file: str, table: Table) -> None:
-    for name, version in table_in(file, "newest", table).items():
-        if not is_version(version):
-            raise BadRules(f"{file}: newest.{shown(name)}: expected a PEP 440 version, found {version!r}")
+    for bound in ("newest", "oldest"):
+        for name, version in table_in(file, bound, table).items():
+            if not is_version(version):
+                raise BadRules(f"{file}: {bound}.{shown(name)}: expected a PEP 440 version, found {version!r}")
     rows = table.get("window", [])
     if not isinstance(rows, list):
         raise BadRules(f"{file}: window: expected a list of tables, found {rows!r}")

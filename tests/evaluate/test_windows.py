@@ -227,6 +227,20 @@ def test_what_the_files_tell_stands_before_the_table() -> None:
     assert evaluate(book(), data).outcomes == ()
 
 
+def test_no_way_goes_back_to_releases_that_nobody_read() -> None:
+    releases = {**RELEASES, "torch": ["1.13.0", *RELEASES["torch"]]}
+    made = tables(IMPORTS, KERNELS, releases=releases)
+    for oldest, told in (({}, True), ({"torch": "2.8.0"}, False)):
+        book_of = RuleBook({**made, "windows.toml": {"window": BACK, "newest": NEWEST, "oldest": oldest}})
+        listed = {"torchao": {"version": "0.12.0"}, "torch": {"version": "2.9.1"}}
+        fix = evaluate(book_of, snapshot(distributions=listed)).outcomes[0].fix
+        assert fix is not None
+        assert ("torch==1.13.0" in fix.text) is told
+
+
+BACK = [{**PAIR, "releases": "<0.19.0", "needs": "<2.0", "effect": "import-fails", "source": "w"}]
+
+
 def test_what_reading_does_not_tell_counts_beside_the_files() -> None:
     rows = [{**WINDOWS[0], "unseen": True}, *WINDOWS[1:]]
     made = RuleBook({**tables(IMPORTS, KERNELS, releases=RELEASES), "windows.toml": {"window": rows, "newest": NEWEST}})

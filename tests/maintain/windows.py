@@ -29,6 +29,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from packaging.version import Version
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -428,6 +430,7 @@ def _literal(value: Any) -> str:
 def main() -> None:
     """Write the table."""
     lines, newest = [], {}
+    oldest: dict[str, str] = {}
     for pair in PAIRS:
         print(f"{pair.distribution} with {pair.other}", file=sys.stderr, flush=True)
         made = list(rows(pair))
@@ -435,8 +438,9 @@ def main() -> None:
         lines += [f"# {pair.distribution} with {pair.other}"]
         for row in made:
             lines.append("    { " + ", ".join(f"{name} = {_literal(value)}" for name, value in row.items()) + " },")
-        for name in (pair.distribution, pair.other):
+        for name, since in ((pair.distribution, pair.since), (pair.other, pair.other_since)):
             newest[name] = RELEASES[name][-1]
+            oldest[name] = min(oldest.get(name, since), since, key=Version)
     text = [
         "# Releases of two distributions that work together, read from the wheels by tests/maintain/windows.py.",
         "# Do not edit: what only running shows stands in tests/maintain/measured.toml. README.md tells the columns.",
@@ -448,6 +452,10 @@ def main() -> None:
         "# The newest release of each that was read.",
         "[newest]",
         *[f'{name} = "{version}"' for name, version in sorted(newest.items())],
+        "",
+        "# The oldest: of those before it nothing is known.",
+        "[oldest]",
+        *[f'{name} = "{version}"' for name, version in sorted(oldest.items())],
         "",
     ]
     TABLE.write_text("\n".join(text), "utf-8")
