@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     Constraints: TypeAlias = Mapping[str, tuple[Clause, ...]]
 
 _NOTHING_IGNORED: frozenset[str] = frozenset()
+_LAST_INTEL_MAC = "2.2.2"  # the newest on PyPI with a wheel for macosx_10_9_x86_64, looked up on 2026-11-22
 _INDEX = "https://download.pytorch.org/whl"
 
 
@@ -49,6 +50,7 @@ class _Machine(Frozen):
     system: Any
     machine: Any
     driver_major: int | None
+    musl: bool
 
 
 class _Attempt:
@@ -187,6 +189,7 @@ class Mender:
             fact("host", "system"),
             fact("host", "machine"),
             self._driver_major(fact("drivers", "nvidia"), fact("drivers", "cuda")),
+            str(fact("host", "libc")).startswith("musl"),
         )
 
     def _torch(self, machine: _Machine, clauses: tuple[Clause, ...]) -> TorchFix:
@@ -293,6 +296,16 @@ def torch_fix(
         return TorchFix("Install the ROCm build of torch for this machine: https://pytorch.org/get-started/locally")
     if machine.kind == "xpu":
         return TorchFix("Install the Intel GPU build of torch.", "torch", f"{_INDEX}/xpu", machine.has_torch)
+    if machine.musl:
+        return TorchFix(
+            "torch has no wheels for musl, the C library of Alpine Linux: use a system with glibc, such as the image"
+            " python:3.12-slim."
+        )
+    if machine.system == "Darwin" and plain_machine(str(machine.machine)) == "x86_64":
+        last = f"torch=={_LAST_INTEL_MAC}"
+        if satisfies(_LAST_INTEL_MAC, clauses, "specifier"):
+            return TorchFix("Install the last torch with wheels for Intel Macs.", last)
+        return TorchFix(f"The last torch with wheels for Intel Macs is {last}: use a Mac with Apple silicon, or Linux.")
     if machine.kind == "mps" or machine.system == "Darwin":
         return TorchFix("Install torch; its macOS build serves the GPU.", "torch")
     # what the wheels of another architecture hold is not in the table

@@ -17,7 +17,7 @@ import sys
 
 from envguard.probes import Observed
 from envguard.probes.folders import read
-from envguard.probes.interpreter import SYSTEMS, system_fact
+from envguard.probes.interpreter import SYSTEMS, glibc_text, system_fact
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -131,11 +131,7 @@ def _libc(value: dict[str, Any], unreadable: dict[str, str], system: str | None,
     if system != "Linux":
         value["libc"] = None
         return
-    try:
-        # "glibc 2.36"; on musl this name does not exist
-        value["libc"] = os.confstr("CS_GNU_LIBC_VERSION")
-    except (ValueError, OSError):
-        value["libc"] = None
+    value["libc"] = glibc_text()
     if value["libc"] is None:
         version = _musl(root)
         if version:

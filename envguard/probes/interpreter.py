@@ -138,12 +138,25 @@ def is_conda(prefix: str) -> bool:
 
 
 def system_fact(machine: str = "") -> Observed:
-    """The operating system, which another interpreter runs on too, and an architecture, as section `host` has them."""
+    """The operating system, which another interpreter runs on too, an architecture, and glibc where it says so itself;
+    as section `host` has them.
+    """
     system = SYSTEMS.get(sys.platform)
     value = {"machine": machine} if machine else {}
+    glibc = glibc_text() if system == "Linux" else None
+    if glibc:
+        value["libc"] = glibc
     if system is None:
         return Observed(value, {"/host/system": f"{sys.platform} is not a system that envguard knows"})
     return Observed({"system": system, **value})
+
+
+def glibc_text() -> str | None:
+    """`glibc 2.36`, None where the C library is another one."""
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION")
+    except (ValueError, OSError, AttributeError):
+        return None
 
 
 def implementation_text(name: str) -> str:

@@ -94,6 +94,8 @@ def _observe_python(record: _Record, wanted: Wanted, interpreter: Interpreter, f
     record.add("python", python_facts(interpreter, folders))
     if wanted.host == SYSTEM_ALONE:
         record.add("host", system_fact(interpreter.machine))
+        if record.data["host"].get("system") == "Linux" and "libc" not in record.data["host"]:
+            _observe_host(record, interpreter, frozenset({"libc"}))
     else:
         from envguard.probes.host import host_facts
 
@@ -227,13 +229,18 @@ def _observe_native(record: _Record, wanted: Wanted, interpreter: Interpreter, f
     if read:
         record.data["system_libraries"] = found
     if not everything:
-        from envguard.probes.host import host_facts
-
         asks = any(each.get("glibcxx") or each.get("cxxabi") for each in read)
         keys = {"machine", "libc"} | ({"libstdcxx", "cxxabi"} if asks else set())
-        host = host_facts(interpreter, frozenset(keys))
-        record.data["host"].update(host.value)
-        record.unreadable(host.unreadable)
+        _observe_host(record, interpreter, frozenset(keys))
+
+
+def _observe_host(record: _Record, interpreter: Interpreter, keys: frozenset[str]) -> None:
+    """Add further facts about the host."""
+    from envguard.probes.host import host_facts
+
+    host = host_facts(interpreter, keys)
+    record.data["host"].update(host.value)
+    record.unreadable(host.unreadable)
 
 
 def _would_load(data: dict[str, Any], name: str, files: tuple[str, ...]) -> frozenset[str]:

@@ -484,6 +484,31 @@ def test_where_no_torch_fits_the_words_say_what_to_do() -> None:
     assert "update the NVIDIA driver" in outcome.fix.text
 
 
+WITHOUT_TORCH = row("torch/installed", {"distribution": "torch"}, fix={"torch": "accelerator"})
+
+
+@pytest.mark.parametrize(
+    ("host", "floor", "words", "wanted"),
+    [
+        ({"system": "Linux", "machine": "x86_64", "libc": "glibc 2.36"}, "2.0", "Install torch", "torch>=2.0"),
+        ({"system": "Linux", "machine": "x86_64", "libc": "musl 1.2.5"}, "2.0", "no wheels for musl", None),
+        ({"system": "Darwin", "machine": "x86_64"}, "2.0", "the last torch", "torch==2.2.2"),
+        ({"system": "Darwin", "machine": "x86_64"}, "2.4", "The last torch with wheels for Intel Macs", None),
+        ({"system": "Darwin", "machine": "arm64"}, "2.4", "Install torch", "torch"),
+    ],
+)
+def test_no_torch_is_named_for_a_system_that_has_no_wheel_of_it(
+    host: dict[str, str], floor: str, words: str, wanted: str | None
+) -> None:
+    asked = row("torch/version", {"distribution": f"torch>={floor}"}, fix={"torch": "accelerator"})
+    here = machine(host=host, distributions={}, accelerators=[], drivers={"nvidia_status": "absent"})
+    report = evaluate(book(WITHOUT_TORCH, asked), here)
+    outcome = next(each for each in report.outcomes if each.rule == "torch/installed")
+    assert outcome.fix is not None
+    assert words in outcome.fix.text
+    assert [shlex.split(each)[-1] for each in outcome.fix.commands] == ([] if wanted is None else [wanted])
+
+
 # Plans
 
 
