@@ -144,7 +144,7 @@ def _release() -> str | None:
         status = os.stat(os.path.join(folder, f"envguard_quant-{__version__}.dist-info", "RECORD"))
     except OSError:
         return None
-    return f"{__version__} {status.st_mtime_ns} {status.st_size}"
+    return f"{__version__} {status.st_mtime_ns} {status.st_size} {status.st_ino}"
 
 
 def _report(values: Any) -> Report:

@@ -59,7 +59,7 @@ class Links(Frozen):
     """
 
     findings: tuple[Finding, ...]
-    visited: tuple[str, ...]
+    visited: Mapping[str, tuple[int, int, int]]
     calls: tuple[Call, ...] = ()
     looked: tuple[str, ...] = ()
 
@@ -120,7 +120,7 @@ def check_links(
         for name, module, arguments, certain in interpreter.calls
     ]
     looked = tuple(entry for entry in entries if interpreter.module(entry) is not None)
-    return Links(tuple(findings), tuple(sources.visited), tuple(calls), looked)
+    return Links(tuple(findings), sources.visited, tuple(calls), looked)
 
 
 def _import_all(interpreter: Interpreter, entries: Iterable[str], sources: Sources) -> Iterable[Finding]:

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 _DEEPEST = 40  # calls within calls
 _DEEPEST_UNSURE = 5  # where it is only about what a function gives
 _LONGEST_FOREIGN = 30  # lines of a function of a package that is not followed
+# What the Python that runs this may lack, or have too early.
+_STANDARD_SINCE = {"tomllib": (3, 11), "annotationlib": (3, 14), "compression": (3, 14)}
 _ONCE_STANDARD = {"distutils", "imp", "asynchat", "asyncore", "smtpd", "cgi", "crypt", "audioop", "pipes", "telnetlib"}
 _QUIET = {  # libraries whose functions, called on import, leave nothing to doubt
     "abc", "builtins", "collections", "contextlib", "dataclasses", "enum", "functools", "itertools", "logging",
@@ -117,7 +119,9 @@ class Interpreter(Statements):
             return self.sources.find(head) is not None or not self.complete
         if head in _ONCE_STANDARD:
             return self.sources.find(head) is None
-        return head in sys.stdlib_module_names and not self.sources.shadows(head)
+        since = _STANDARD_SINCE.get(head)
+        standard = head in sys.stdlib_module_names if since is None else self.around.python >= since
+        return standard and not self.sources.shadows(head)
 
     def _no_module(self, full: str, parent: Module | None, scope: Scope, line: int) -> Any:
         if parent is not None and (parent.place.kind == "compiled" or parent.name in ("torch.classes", "torch.ops")):

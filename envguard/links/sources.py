@@ -10,25 +10,30 @@ from envguard.versions import normalize
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from collections.abc import Set as AbstractSet
     from typing import Any
 
 _MOST = 1 << 23  # bytes: no source file of a real package is as long
 _COMPILED = (".so", ".pyd", ".pyc", ".dylib")
-# Parts of the standard library that are loaded before the search path is looked at (Python/frozen.c).
+# Parts of the standard library that every Python has loaded, or holds frozen, before it looks at the search path
+# (Python/frozen.c).
 _FROZEN = frozenset(
     (
         "abc",
         "codecs",
+        "encodings",
         "genericpath",
-        "importlib",
         "io",
         "ntpath",
         "os",
         "posixpath",
+        "runpy",
         "site",
         "stat",
         "zipimport",
         "_collections_abc",
+        "_frozen_importlib",
+        "_frozen_importlib_external",
         "_sitebuiltins",
     )
 )
@@ -54,7 +59,7 @@ class Sources:
 
     `ahead` of the roots are those that Python searches before its standard library; `also` are packages and modules
     that lie elsewhere (editable installs), by import name; `doubtful` import names that may be there though they are
-    not found. `visited` is every file that was read and every folder that was listed.
+    not found. `visited` is every file that was read and every folder that was listed, stamped before that was done.
     """
 
     def __init__(
@@ -76,7 +81,7 @@ class Sources:
         self._found: dict[str, Place | None] = {}
         self._listed: dict[tuple[int, str], dict[str, set[str]]] = {}
         self._versions: dict[str, str] | None = None
-        self.visited: dict[str, None] = {}
+        self.visited: dict[str, tuple[int, int, int]] = {}
 
     def find(self, name: str) -> Place | None:
         """The place of a (dotted) module, None where there is none."""
@@ -101,15 +106,17 @@ class Sources:
         if name in sys.builtin_module_names or name in _FROZEN:
             return False
         place = self._find(name, [root for root in self._roots if root[0].root in self._ahead])
-        return place is not None and place.kind != "namespace"
+        if place is None or place.kind == "namespace":
+            return False
+        return place.text_of is None or os.path.isfile(place.file)  # a link to nothing is no module
 
     def text(self, place: Place) -> str | None:
         """The source of a module, None where it has none that can be read."""
         if place.text_of is None:
             return None
         tree, file = place.text_of
+        self._visit(tree.shown(file))
         data = tree.read(file, _MOST)
-        self.visited[tree.shown(file)] = None
         if data is None or len(data) >= _MOST:
             return None
         try:
@@ -126,11 +133,11 @@ class Sources:
                 return tree, path
         return None
 
-    def names(self, path: str) -> frozenset[str] | None:
+    def names(self, path: str) -> AbstractSet[str] | None:
         """The names in a folder, given as `Place.file` is; None where it is below no root."""
         for tree, _ in self._roots:
             if path.startswith(tree.root + os.sep):
-                self.visited[path] = None
+                self._visit(path)
                 return tree.names(path[len(tree.root) + 1 :].replace(os.sep, "/"))
         return None
 
@@ -149,6 +156,10 @@ class Sources:
                         if rest:
                             self._versions.setdefault(normalize(stem), rest.partition("-py")[0])
         return self._versions
+
+    def _visit(self, path: str) -> None:
+        if path not in self.visited:
+            self.visited[path] = stamp(path)
 
     def _find(self, last: str, where: list[tuple[_Tree, str]]) -> Place | None:
         portions: list[tuple[_Tree, str]] = []
@@ -179,6 +190,7 @@ class Sources:
         except KeyError:
             pass
         listing: dict[str, set[str]] = {}
+        self._visit(tree.shown(folder))
         for name in tree.names(folder):
             stem, dot, rest = name.partition(".")
             if not dot:
@@ -190,7 +202,6 @@ class Sources:
             elif name.endswith(_COMPILED):
                 listing.setdefault(stem, set()).add("compiled")
         self._listed[asked] = listing
-        self.visited[tree.shown(folder)] = None
         return listing
 
 
@@ -198,21 +209,30 @@ def _join(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
 
 
+def stamp(path: str) -> tuple[int, int, int]:
+    """Time (ns), size and number of a file or folder, -1 where there is none: equal stamps, equal content."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return -1, -1, -1
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
 class _Folder:
     """A folder of the search path."""
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self._names: dict[str, frozenset[str]] = {}
+        self._names: dict[str, dict[str, None]] = {}
 
-    def names(self, folder: str) -> frozenset[str]:
-        """The names in a folder below the root; empty where it cannot be listed."""
+    def names(self, folder: str) -> AbstractSet[str]:
+        """The names in a folder below the root, as the system lists them; empty where it cannot be listed."""
         if folder not in self._names:
             try:
-                self._names[folder] = frozenset(os.listdir(self.shown(folder)))
+                self._names[folder] = dict.fromkeys(os.listdir(self.shown(folder)))
             except OSError:
-                self._names[folder] = frozenset()
-        return self._names[folder]
+                self._names[folder] = {}
+        return self._names[folder].keys()
 
     def read(self, file: str, most: int) -> bytes | None:
         """The first bytes of a file."""
@@ -247,7 +267,7 @@ class _Wheel:
         import zipfile
 
         self.root = file
-        self._names: dict[str, set[str]] = {}
+        self._names: dict[str, dict[str, None]] = {}
         self._archive: Any = None
         try:
             self._archive = zipfile.ZipFile(file)
@@ -255,13 +275,13 @@ class _Wheel:
             return
         for entry in self._archive.namelist():
             folder, _, name = entry.rstrip("/").rpartition("/")
-            while name and name not in self._names.setdefault(folder, set()):
-                self._names[folder].add(name)
+            while name and name not in self._names.setdefault(folder, {}):
+                self._names[folder][name] = None
                 folder, _, name = folder.rpartition("/")
 
-    def names(self, folder: str) -> frozenset[str]:
+    def names(self, folder: str) -> AbstractSet[str]:
         """The names in a folder of the wheel."""
-        return frozenset(self._names.get(folder, ()))
+        return self._names.get(folder, {}).keys()
 
     def read(self, file: str, most: int) -> bytes | None:
         """The first bytes of a file."""

@@ -17,6 +17,12 @@ _OF_A_LOCK = frozenset(("lock-version", "created-by", "requires-python", "enviro
 _OF_A_PACKAGE = frozenset(("name", "version", "marker", "index", "directory", "sdist", "wheels", "requires-python"))
 _OF_A_DIRECTORY = {"path": str, "editable": bool, "subdirectory": str}
 _TEXTS = ("name", "url", "path")
+_IN_A_MARKER = frozenset(
+    (
+        *("and", "or", "in", "not", "os_name", "sys_platform", "platform_machine", "platform_python_implementation"),
+        *("platform_system", "python_version", "python_full_version", "implementation_name", "implementation_version"),
+    )
+)
 _IN_A_NAME = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 _IN_A_FILE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.+")
 _IN_A_RANGE = frozenset("0123456789.<>=!, ")  # without ~= and wildcards, which have rules of their own
@@ -82,15 +88,16 @@ def _is_plain(package: dict[str, Any]) -> bool:
 
 
 def _is_marker(text: Any) -> bool:
-    """Whether `envguard.markers` reads a text as packaging does: it has one kind of quote, and no variable that only a
-    lock has or that has a second spelling.
+    """Whether `envguard.markers` reads a text as packaging does: it has one kind of quote, and of the variables those
+    alone that a target tells, in their usual spelling.
     """
     if type(text) is not str or not text.isascii() or not text.isprintable():
         return False
     if "\\" in text or ("'" in text and '"' in text):
         return False
-    outside = "".join(text.split('"' if '"' in text else "'")[::2])
-    return not any(word in outside for word in (".", "extra", "dependency_groups"))
+    outside = " ".join(text.split('"' if '"' in text else "'")[::2])
+    words = "".join([sign if sign.isalnum() or sign in "_." else " " for sign in outside]).split()
+    return _IN_A_MARKER.issuperset(words)
 
 
 def _is_directory(table: Any) -> bool:

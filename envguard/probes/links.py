@@ -1,7 +1,7 @@
 """Sections `import_links` and `compiled_kernels`: what the files of installed packages say about their imports.
 
-To look takes up to a second, so the answer is remembered with the times and sizes of all files and folders that it came
-from: of the packages that were asked about each of them, of others that came from a wheel their RECORD alone.
+To look takes up to a second, so the answer is remembered with the times, sizes and numbers of all files and folders
+that it came from.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ import os
 from envguard.markers import SYSTEMS
 from envguard.probes import remembered
 from envguard.probes.importer import Importer
-from envguard.versions import normalize
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
     from envguard.probes.folders import Folders
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from envguard.probes.wanted import WantedLinks
 
 _RELEVANT = ("TORCHAO_FORCE_SKIP_LOADING_SO_FILES",)  # what changes which imports run, of what users set
-_MADE_BY = 2  # of what is remembered: another number, another way to look
+_MADE_BY = 3  # of what is remembered: another number, another way to look
 
 
 def links(
@@ -37,11 +36,9 @@ def links(
     if not modules:
         return {"import_links": {}, "compiled_kernels": {}}
     environ = {name: os.environ[name] for name in _RELEVANT if name in os.environ}
-    entries = ";".join([f"{name}={','.join(each)}" for name, each in modules.items()])
-    searched = os.pathsep.join([folder.path for folder in folders.listed])
-    key = "\n".join(
-        ["links", str(_MADE_BY), interpreter.version, system, searched, entries, *kernels, *wanted.follow, *environ]
-    )
+    searched = [folder.path for folder in folders.listed], sorted(folders.unlisted.items())
+    about = interpreter.version, system, searched, modules, kernels, wanted.follow, environ
+    key = f"links {_MADE_BY} {about!r}"
     place = remembered.folder()
     if remembered.is_off():
         _seen.clear()
@@ -53,7 +50,7 @@ def links(
     sections, visited = _look(modules, kernels, wanted.follow, interpreter, folders, system, environ)
     if len(_seen) >= _MOST_SEEN:
         _seen.clear()
-    _seen[key] = {**stamps(visited), "sections": sections}
+    _seen[key] = {**by_folder(visited), "sections": sections}
     remembered.remember(key, _seen[key], place)
     return sections
 
@@ -63,16 +60,18 @@ _seen: dict[str, Any] = {}
 _MOST_SEEN = 20
 
 
-def stamps(paths: Iterable[str]) -> dict[str, Any]:
-    """The paths, folder by folder, with the time and size of each."""
-    folders: dict[str, list[str]] = {}
-    for path in paths:
+def by_folder(visited: Mapping[str, tuple[int, int, int]]) -> dict[str, Any]:
+    """The paths, folder by folder, and what tells whether each is as it was."""
+    folders: dict[str, dict[str, tuple[int, int, int]]] = {}
+    for path, stamp in visited.items():
         folder, name = os.path.split(path)
-        folders.setdefault(folder, []).append(name)
-    return {"paths": folders, "stamps": _stamps(folders)}
+        folders.setdefault(folder, {})[name] = stamp
+    stamps = [number for each in folders.values() for stamp in each.values() for number in stamp]
+    return {"paths": {folder: list(each) for folder, each in folders.items()}, "stamps": stamps}
 
 
 def _stamps(folders: Mapping[str, list[str]]) -> list[int]:
+    """The stamps of `links.sources`, without its import."""
     made: list[int] = []
     stat = os.stat
     for folder, names in folders.items():
@@ -80,9 +79,9 @@ def _stamps(folders: Mapping[str, list[str]]) -> list[int]:
             try:
                 status = stat(f"{folder}{os.sep}{name}")
             except (OSError, ValueError):
-                made += (-1, -1)
+                made += (-1, -1, -1)
             else:
-                made += (status.st_mtime_ns, status.st_size)
+                made += (status.st_mtime_ns, status.st_size, status.st_ino)
     return made
 
 
@@ -101,10 +100,11 @@ def _look(
     folders: Folders,
     system: str,
     environ: Mapping[str, str],
-) -> tuple[dict[str, Any], list[str]]:
+) -> tuple[dict[str, Any], Mapping[str, Any]]:
     from envguard.links import check_links
     from envguard.links.kernels import WATCHED
     from envguard.links.kernels import kernels as judge
+    from envguard.links.sources import stamp
 
     importer = Importer(folders, interpreter.suffixes)
     mapping = importer.editable()
@@ -136,8 +136,8 @@ def _look(
         if package is not None and package.kind == "package":
             folder = folders.folder(package.children[0])
             compiled[name] = judge(name.replace("-", "_"), found, folder.entries if folder else ())
-    visited = _to_stamp(found.visited, tops, roots, folders)
-    return {"import_links": import_links, "compiled_kernels": compiled}, visited
+    finders = {file: stamp(file) for folder in folders.listed for file in map(folder.join, folder.finders)}
+    return {"import_links": import_links, "compiled_kernels": compiled}, {**finders, **found.visited}
 
 
 def _numbers(version: str) -> tuple[int, int, int]:
@@ -154,7 +154,9 @@ def _ahead(folders: Folders, interpreter: Interpreter) -> list[str]:
 
 
 def _is_standard(path: str, interpreter: Interpreter) -> bool:
-    return path == interpreter.stdlib or os.path.basename(path) in ("lib-dynload", "DLLs")
+    if os.path.basename(path) in ("lib-dynload", "DLLs"):
+        return True
+    return path == interpreter.stdlib or os.path.realpath(path) == os.path.realpath(interpreter.stdlib)
 
 
 def _doubtful(folders: Folders, mapping: Mapping[str, str]) -> set[str]:
@@ -163,34 +165,3 @@ def _doubtful(folders: Folders, mapping: Mapping[str, str]) -> set[str]:
     for folder in folders.listed:
         names |= folder.egg_links | folder.pth_links
     return {name.replace("-", "_") for name in names} - set(mapping)
-
-
-def _to_stamp(visited: Iterable[str], asked: set[str], roots: list[str], folders: Folders) -> list[str]:
-    """The files and folders whose times tell whether an answer still holds."""
-    records = _records(folders)
-    kept: dict[str, None] = {}
-    for path in visited:
-        root = next((root for root in roots if path.startswith(root + os.sep)), None)
-        if root is None:
-            kept[path] = None
-            continue
-        top = path[len(root) + 1 :].partition(os.sep)[0]
-        record = records.get((root, normalize(top)))
-        if top in asked or record is None:
-            kept[path] = None
-        else:
-            kept[record] = None
-            kept[os.path.join(root, top)] = None
-    return list(kept)
-
-
-def _records(folders: Folders) -> dict[tuple[str, str], str]:
-    """Folder and distribution -> the RECORD of one that was installed from a wheel and is not editable."""
-    found: dict[tuple[str, str], str] = {}
-    for folder in folders.listed:
-        for name, entries in folder.metadata.items():
-            for entry in entries:
-                record = f"{folder.join(entry)}{os.sep}RECORD"
-                if name not in folder.pth_links and os.path.isfile(record):
-                    found[folder.path, name] = record
-    return found

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _START = b'{"format":3,"key":'
-_ENDING = ".json"
+_ENDING, _UNFINISHED = ".json", ".tmp"
 _LONGEST = 1 << 22  # bytes
 _MOST = 40  # answers
 
@@ -45,7 +45,14 @@ def recall(key: str, folder: str | None) -> Any:
     try:
         entry = parse(data.decode("ascii")) if data.startswith(_START) else None
         return entry["answer"] if entry and entry["key"] == key else None
-    except (ValueError, LookupError, TypeError, RecursionError, StopIteration):
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        RecursionError,
+        StopIteration,
+        SystemError,
+    ):  # the last of 3.10 and 3.11
         return None
 
 
@@ -53,30 +60,35 @@ def remember(key: str, answer: Any, folder: str | None) -> None:
     """Keep an answer (a JSON value) under a key. Where that cannot be done it is left."""
     if not folder:
         return
-    import json
-    import tempfile
-
-    text = json.dumps({"format": 3, "key": key, "answer": answer}, separators=(",", ":"))
-    written = None
+    text = written({"format": 3, "key": key, "answer": answer})
+    new = os.path.join(folder, f"{os.getpid()}-{_name(key)}{_UNFINISHED}")
     try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        if len(text) > _LONGEST or not _ours(os.stat(folder)):
+        if len(text) > _LONGEST or not _make(folder):
             return
-        handle, written = tempfile.mkstemp(dir=folder, suffix=".tmp")
-        with os.fdopen(handle, "w", encoding="ascii") as opened:
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as opened:
             opened.write(text)
-        os.replace(written, os.path.join(folder, _name(key)))
-        written = None
+        os.replace(new, os.path.join(folder, _name(key)))
         _forget(folder)
     except OSError:
-        if written:
-            _remove(written)
+        _remove(new)
+
+
+def _make(folder: str) -> bool:
+    """Make the folder, in a home that is ours. False where somebody else could write there."""
+    parent = os.path.dirname(folder)
+    while not os.path.isdir(parent):
+        parent = os.path.dirname(parent)
+    if hasattr(os, "getuid") and os.stat(parent).st_uid != os.getuid():  # sudo that keeps HOME
+        return False
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    return _ours(os.stat(folder))
 
 
 def _forget(folder: str) -> None:
     """Remove the oldest answers, so that there are never many."""
     with os.scandir(folder) as entries:
-        found = [(entry.stat().st_mtime_ns, entry.path) for entry in entries if entry.name.endswith(_ENDING)]
+        endings = (_ENDING, _UNFINISHED)
+        found = [(entry.stat().st_mtime_ns, entry.path) for entry in entries if entry.name.endswith(endings)]
     for _, path in sorted(found)[:-_MOST]:
         _remove(path)
 
@@ -114,6 +126,28 @@ def _read(folder: str, name: str) -> bytes:
 def _ours(status: os.stat_result) -> bool:
     """Whether nobody but this user can write there."""
     return not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & 0o022)
+
+
+def written(value: Any) -> str:
+    """A value as JSON. Own code: in the working folder of a user `json` may be a module of theirs."""
+    if isinstance(value, str):
+        return _quoted(value)
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(written, value))}]"
+    return "{" + ",".join([f"{_quoted(name)}:{written(each)}" for name, each in value.items()]) + "}"
+
+
+def _quoted(text: str) -> str:
+    try:
+        from _json import encode_basestring_ascii
+    except ImportError:
+        from json.encoder import encode_basestring_ascii
+    quoted: str = encode_basestring_ascii(text)
+    return quoted
 
 
 def parse(text: str) -> Any:

@@ -480,7 +480,25 @@ NAMESAKES = {
     "a package": ("calendar/__init__.py", True, False),
     "a module": ("calendar.py", True, False),
     "a module built into Python": ("sys.py", False, False),
+    "a module that is loaded before": ("encodings.py", False, False),
 }
+
+
+@pytest.mark.parametrize(("python", "works"), [((3, 10, 0), False), ((3, 11, 0), True), ((3, 14, 0), True)])
+def test_the_standard_library_is_that_of_the_python_that_is_looked_at(
+    tmp_path: Path, python: tuple[int, int, int], works: bool
+) -> None:
+    install(tmp_path, {"ao/__init__.py": "import tomllib\n"})
+    assert bool(check_links([str(tmp_path)], ["ao"], python=python).broken) is not works
+    install(tmp_path, {"ao/__init__.py": "import sys\nif sys.version_info >= (3, 14):\n    import annotationlib\n"})
+    assert not check_links([str(tmp_path)], ["ao"], python=python).broken
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="only on POSIX: links")
+def test_a_link_to_nothing_hides_nothing(tmp_path: Path) -> None:
+    install(tmp_path, {"ao/__init__.py": _ASKS_THE_STANDARD_LIBRARY})
+    (tmp_path / "calendar.py").symlink_to(tmp_path / "nothing")
+    assert not check_links([str(tmp_path)], ["ao"], ahead=[str(tmp_path)]).broken
 
 
 @pytest.mark.parametrize(("file", "first", "last"), NAMESAKES.values(), ids=NAMESAKES)

@@ -69,6 +69,8 @@ sys_platform|python_version|python_version >= 'x'|sys_platform =='linux'and os_n
 os_name == '\'|(os_name == 'nt'|os_name == 'nt')|sys_platform\t== 'linux'|sys_platform in 'linux'|not os_name == 'nt'
 https://example.org/torch-2.11.0-py3-none-any.whl|https://example.org/torch-2.11.0+cu130-1-py3-none-any.whl
 https://example.org/torch-2.11.0%2bcu130-py3-none-any.whl|torch-2.11.0+cu130-py3-none-any.whl?x|a/|.tar.gz
+os_name == 'nt' and pyton_version < '3'|sys_platform == 'linux' or foo == 'x'
+os_name == 'posix' or platform_release >= '5'
 torch-2.11.0+cu130-py3..py2-none-any.whl|torch-2.11.0+cu130-py3-none-any.WHL|torch__-2.11.0+cu130-py3-none-any.whl
 a\torch-2.11.0+cu130-py3-none-any.whl|https://torch-2.11.0+cu130-py3-none-any.whl|https://x/?/torch-2.11.0-py3-none-any.whl
 //torch-2.11.0+cu130-py3-none-any.whl|https://x/#/torch-2.11.0-py3-none-any.whl|flash-attn-2.8.0.post2.tar.gz|flash_attn-2.8.0.post2.zip
@@ -150,3 +152,20 @@ def test_a_marker_that_the_target_leaves_open_is_for_packaging() -> None:
 def test_a_plain_lock_does_without_packagings_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "packaging.pylock", None)
     assert _read_plain(LOCK, "pylock.toml", TARGET) is not None
+
+
+@pytest.mark.parametrize(
+    "marker",
+    [
+        "sys_platform == 'win32' and pyton_version < '3'",
+        "sys_platform == 'linux' or foo == 'x'",
+        "sys_platform == 'linux' or platform_release >= '5'",
+        "os.name == 'posix'",
+        "extra == 'x'",
+    ],
+)
+def test_a_marker_with_another_word_is_left_to_packaging(marker: str) -> None:
+    lock = copy.deepcopy(LOCK)
+    assert plain_packages(lock) is not None
+    lock["packages"][0]["marker"] = marker
+    assert plain_packages(lock) is None

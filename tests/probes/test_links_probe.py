@@ -163,3 +163,76 @@ def test_a_folder_of_the_working_directory_named_like_a_module_hides_nothing(sit
     (tmp_path / "root" / "calendar.py").write_text("")
     folders = Folders((str(tmp_path / "root"), standard, str(site)))
     assert probe.links(WANTED, {"ao": {"version": "1.0"}}, interpreter, folders, "Linux")["import_links"]["ao"] != []
+
+
+@pytest.mark.parametrize("file", ["torch/nn.py", "torch/version.py"])
+def test_a_file_of_another_package_that_is_edited_in_place_is_noticed(site: Path, file: str) -> None:
+    before = look(site)
+    write(site / file, "__version__ = '2.0.0'\n")
+    assert look(site) != before
+
+
+def test_a_file_that_is_replaced_by_one_of_the_same_size_and_time_is_noticed(site: Path) -> None:
+    look(site)
+    file = site / "ao" / "inner.py"
+    status, text = file.stat(), file.read_text()
+    (site / "new").write_text(text.replace("there", "theer"))
+    os.utime(site / "new", ns=(status.st_atime_ns, status.st_mtime_ns))
+    os.replace(site / "new", file)
+    assert look(site)["import_links"]["ao"] != []  # type: ignore[index]
+
+
+def test_a_file_that_is_written_while_it_is_looked_at_is_looked_at_again(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = probe._look
+
+    def look_and_write(*given: object) -> object:
+        found = real(*given)  # type: ignore[arg-type]
+        write(site / "ao" / "inner.py", "from torch.nn import gone\n")
+        return found
+
+    monkeypatch.setattr(probe, "_look", look_and_write)
+    assert look(site)["import_links"]["ao"] == []  # type: ignore[index]
+    assert look(site)["import_links"]["ao"] != []  # type: ignore[index]
+
+
+def test_the_value_of_a_variable_counts(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = counted(monkeypatch)
+    for value in ("1", "0", "1"):
+        monkeypatch.setenv("TORCHAO_FORCE_SKIP_LOADING_SO_FILES", value)
+        look(site)
+    assert len(looked) == 2
+
+
+def test_what_cannot_be_listed_may_hold_what_is_missing(site: Path, tmp_path: Path) -> None:
+    write(site / "ao" / "inner.py", "import nobody_has_it\n")
+    assert look(site)["import_links"]["ao"] != []  # type: ignore[index]
+    (tmp_path / "more.zip").write_text("")
+    path = (str(tmp_path / "more.zip"), str(site))
+    interpreter = replace(current(), path=path)
+    found = probe.links(WANTED, {"ao": {"version": "1.0"}}, interpreter, Folders(path), "Linux")
+    assert found["import_links"]["ao"] == []
+
+
+def test_a_finder_that_is_edited_in_place_is_noticed(site: Path, tmp_path: Path) -> None:
+    write(site / "ao" / "inner.py", "from hooked import there\n")
+    source = tmp_path / "project" / "hooked"
+    source.mkdir(parents=True)
+    (source / "__init__.py").write_text("there = 1\n")
+    finder = site / "__editable___hooked_1_0_finder.py"
+    empty = "NAMESPACES: dict[str, list[str]] = {}\n"
+    finder.write_text(f"MAPPING: dict[str, str] = {{'hooked': {str(source)!r}}}\n{empty}")
+    assert look(site)["import_links"]["ao"] == []  # type: ignore[index]
+    write(finder, f"MAPPING: dict[str, str] = {{}}\n{empty}")
+    assert look(site)["import_links"]["ao"] != []  # type: ignore[index]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="only on POSIX: links")
+def test_the_standard_library_under_another_name_is_still_that(site: Path, tmp_path: Path) -> None:
+    write(site / "ao" / "inner.py", "import calendar\ncalendar.monthrange\n")
+    (tmp_path / "standard").symlink_to(current().stdlib)
+    path = (str(tmp_path / "standard"), str(site))
+    interpreter = replace(current(), path=path)
+    found = probe.links(WANTED, {"ao": {"version": "1.0"}}, interpreter, Folders(path), "Linux")
+    assert found["import_links"]["ao"] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envguard.probes.remembered import folder, parse, recall, remember
+from envguard.probes.remembered import folder, parse, recall, remember, written
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="only on systems with modes of files")
 
@@ -99,6 +100,8 @@ def test_nothing_is_written_where_others_can_write(tmp_path: Path) -> None:
         '{"format":3,"key":"a","answer":1',
         '{"format":3,"key":"a","answer":1} x',
         '{"format":3,"key":' + "[" * 100_000,
+        '{"format":3,"key":"a","answer":[1,',
+        '{"format":3,"key":"a","answer":{"b":',
         "\xff",
         '{"format":3,"key":"\xff","answer":1}',
     ],
@@ -133,6 +136,29 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
 )
+
+
+@given(JSON)
+def test_json_is_written_as_json_writes_it(value: object) -> None:
+    assert json.loads(written(value)) == value
+    assert written(value) == json.dumps(value, separators=(",", ":"))
+
+
+def test_no_module_of_the_working_folder_is_imported_to_write(tmp_path: Path) -> None:
+    place = tmp_path / "envguard"
+    for name in ("json", "tempfile", "random"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')\n")
+    program = f"from envguard.probes.remembered import remember; remember('a', [1], {str(place)!r})"
+    own = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    subprocess.run([sys.executable, "-c", program], env=own, cwd=tmp_path, check=True)
+    assert recall("a", str(place)) == [1]
+
+
+@posix
+def test_nothing_is_made_in_the_home_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: tmp_path.stat().st_uid + 1)
+    remember("a", 1, str(tmp_path / ".cache" / "envguard"))
+    assert list(tmp_path.iterdir()) == []
 
 
 @given(JSON)

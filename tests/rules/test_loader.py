@@ -743,7 +743,7 @@ def test_nothing_in_a_rules_file_is_executed(tmp_path: Path) -> None:
 
 def module(source: str, folder: Path) -> Any:
     """The compiled rules as the interpreter imports them."""
-    path = folder / "_compiled.py"
+    path = folder / f"_compiled_{len(list(folder.iterdir()))}.py"  # each its own: bytecode is found by name and second
     path.write_text(source, encoding="utf-8")
     spec = importlib.util.spec_from_file_location("compiled_rules", path)
     assert spec is not None
