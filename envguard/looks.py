@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     # The places of a group's facts, what is remembered of them, and the look at facts that are not.
     Look: TypeAlias = tuple[Callable[[Sequence[Any]], tuple[Any, ...]], dict[Any, Any], Callable[..., Any]]
 
-_MOST_KEPT, _MOST_ANSWERS, _MOST_PARTS = 9_000, 500, 200
+_MOST_KEPT, _MOST_ANSWERS, _MOST_PARTS = 6_000, 500, 200
 
 
 class Memory:

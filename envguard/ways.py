@@ -8,7 +8,7 @@ from __future__ import annotations
 from envguard.fixes import newest_run
 from envguard.frozen import Frozen
 from envguard.judge.subject import version_of
-from envguard.judge.windows import rows_for, worst
+from envguard.judge.windows import rows_for, serves, worst
 from envguard.markers import holds, known_of, name_of
 from envguard.rule import DistributionNeed, FixTemplate, KernelsNeed, LinksNeed, WindowNeed
 from envguard.versions import Clause, Wanted, key, parse_wanted, satisfies
@@ -51,7 +51,7 @@ class Pairs:
 
     def __init__(self, book: RuleBook, steps: Sequence[Step], memories: Memories) -> None:
         self._book = book
-        self._releases = _Releases(book, memories.new())
+        self._releases = Releases(book, memories.new())
         rows = [row for step in steps for row in step.rows if row.rule.severity == "error"]
         self._rows = [(row, row.rule.need) for row in rows if isinstance(row.rule.need, WindowNeed)]
         self._readers = [version_of(name) for name in {n for _, need in self._rows for n in _halves(need)}]
@@ -151,7 +151,7 @@ class _Side(Frozen):
     excluded_by: str
 
 
-class _Releases:
+class Releases:
     """The known releases of one half of a pair that work with the other half; it remembers what it found."""
 
     def __init__(self, book: RuleBook, memory: Memory) -> None:
@@ -168,7 +168,44 @@ class _Releases:
         asked = need.distribution, need.other, need.effects, name, there if isinstance(there, str) else None
         known: tuple[tuple[str, ...]] | None = self._known.get(asked)
         if known is None:
-            found = tuple([version for version in self.all(name) if _fits(need, name, version, there)])
+            known = self._known.keep(asked, (self._serving(need, name, there),))
+        return known[0]
+
+    def _serving(self, need: WindowNeed, name: str, there: Any) -> tuple[str, ...]:
+        """As `fits` says of each: a row answers once for all releases that it is about."""
+        released = self.all(name)
+        if not isinstance(there, str):
+            return tuple([version for version in released if fits(need, name, version, there)])
+        if name == need.distribution:
+            open_rows = {place for place, row in enumerate(need.windows) if serves(row, there) is not False}
+            about = zip(released, self._rows_of_each(need))
+            return tuple([version for version, told in about if not any(map(open_rows.isdisjoint, told))])
+        serving = set(released)
+        for effect in need.effects:
+            rows = rows_for(need, effect, there)
+            if None not in rows:
+                serving &= set().union(*[self._served(need, need.windows.index(row)) for row in rows])
+        return tuple([version for version in released if version in serving])
+
+    def _rows_of_each(self, need: WindowNeed) -> tuple[tuple[tuple[int, ...], ...], ...]:
+        """For each release of a pair's first half the rows of each effect that may be about it, where one surely is."""
+        asked = need.distribution, need.other, need.effects, "rows"
+        known: tuple[tuple[tuple[int, ...], ...], ...] | None = self._known.get(asked)
+        if known is None:
+            made = []
+            for version in self.all(need.distribution):
+                told = [rows_for(need, effect, version) for effect in need.effects]
+                made.append(tuple([tuple(map(need.windows.index, rows)) for rows in told if None not in rows]))
+            known = self._known.keep(asked, tuple(made))
+        return known
+
+    def _served(self, need: WindowNeed, place: int) -> frozenset[str]:
+        """The releases of a pair's other half that may serve a row."""
+        asked = need.distribution, need.other, need.effects, place
+        known: tuple[frozenset[str]] | None = self._known.get(asked)
+        if known is None:
+            row = need.windows[place]
+            found = frozenset([version for version in self.all(need.other) if serves(row, version) is not False])
             known = self._known.keep(asked, (found,))
         return known[0]
 
@@ -220,7 +257,7 @@ class _Releases:
 
 
 def way_out(
-    releases: _Releases,
+    releases: Releases,
     need: WindowNeed,
     order: Sequence[str],
     environment: Environment,
@@ -254,10 +291,10 @@ def way_out(
 def _works(need: WindowNeed, environment: Environment) -> bool:
     """Whether the table knows nothing against the pair that is installed."""
     version = environment.version(need.distribution)
-    return not isinstance(version, str) or _fits(need, need.distribution, version, environment.version(need.other))
+    return not isinstance(version, str) or fits(need, need.distribution, version, environment.version(need.other))
 
 
-def _fits(need: WindowNeed, name: str, version: str, there: Any) -> bool:
+def fits(need: WindowNeed, name: str, version: str, there: Any) -> bool:
     """Whether a release of one half of a pair works with what is there of the other, as far as that is known."""
     if not isinstance(there, str):
         rows = [row for effect in need.effects for row in rows_for(need, effect, version)]
@@ -267,7 +304,7 @@ def _fits(need: WindowNeed, name: str, version: str, there: Any) -> bool:
 
 
 def _side(
-    releases: _Releases,
+    releases: Releases,
     need: WindowNeed,
     name: str,
     environment: Environment,
@@ -295,7 +332,7 @@ def _own_bound(name: str, clauses: tuple[Clause, ...], ids: Iterable[str]) -> li
 
 
 def _bounds_of_pairs(
-    releases: _Releases, name: str, environment: Environment, pairs: Iterable[WindowNeed]
+    releases: Releases, name: str, environment: Environment, pairs: Iterable[WindowNeed]
 ) -> Iterator[_Bound]:
     """What the installed halves of pairs ask of a distribution that is their other half."""
     for each in pairs:
@@ -308,7 +345,7 @@ def _bounds_of_pairs(
 
 
 def _why_not(
-    releases: _Releases, name: str, serving: Sequence[str], bounds: Sequence[_Bound], there: Any, other: str
+    releases: Releases, name: str, serving: Sequence[str], bounds: Sequence[_Bound], there: Any, other: str
 ) -> str:
     """What excludes every release of a distribution that would serve."""
     if not serving:

@@ -5,10 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support import evaluate, row, snapshot, tables
 
+from envguard.looks import Memories
 from envguard.model import BackendReport, Outcome
+from envguard.rule import WindowNeed
 from envguard.rulebook import RuleBook
+from envguard.shipped import load
+from envguard.ways import Releases, fits
 
 PAIR = {"distribution": "torchao", "other": "torch"}
 WINDOWS = [
@@ -274,3 +280,23 @@ def test_a_loss_that_the_table_does_not_know_asks_for_another_release() -> None:
     assert outcome.fix is not None
     assert outcome.fix.text == "Install another release of torchao or of torch, so that they fit."
     assert outcome.fix.commands == ()
+
+
+SHIPPED = load()
+PAIRS = [row.need for row in SHIPPED.rows() if isinstance(row.need, WindowNeed)]
+
+
+@given(st.sampled_from(PAIRS), st.booleans(), st.data())
+@settings(deadline=None, max_examples=300)
+def test_the_releases_that_serve_are_those_that_fit_one_by_one(
+    need: WindowNeed, first: bool, data: st.DataObject
+) -> None:
+    name, other = (need.distribution, need.other) if first else (need.other, need.distribution)
+    near = [
+        version + more for version in SHIPPED.releases(other) for more in ("", "rc1", ".post1", ".1.dev0", "+cu126")
+    ]
+    there: Any = data.draw(st.sampled_from([*near, "0.0.1", "99", "nonsense"]) | st.none())
+    releases = Releases(SHIPPED, Memories().new())
+    fitting = tuple([version for version in releases.all(name) if fits(need, name, version, there)])
+    assert releases.serving(need, name, there) == fitting
+    assert releases.serving(need, name, there) == fitting
