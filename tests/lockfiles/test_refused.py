@@ -91,7 +91,10 @@ def test_a_number_that_python_does_not_read_is_told(tmp_path: Path, name: str) -
 
 def test_a_version_that_is_too_long_is_told_in_short(tmp_path: Path) -> None:
     said = refused(tmp_path, f"torch=={'9' * 10_000}\n", "freeze.txt")
-    assert "line 1: a version that cannot be compared: 'torch==999" in said
+    # packaging 24 refuses the requirement itself
+    assert "line 1: a version that cannot be compared: 'torch==999" in said or (
+        "line 1: not a requirement: 'torch==999" in said and len(said) < 600
+    )
 
 
 @only_with_pylock
