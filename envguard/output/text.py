@@ -281,7 +281,7 @@ class _Problem:
         self.rules: dict[str, None] = {}
         self.specs: dict[str, None] = {}
         self.whys: dict[str, None] = {}
-        self.fixes: dict[Fix, None] = {}
+        self.fixes: dict[Fix, dict[str, None]] = {}  # and of which backends each is
         self.sources: dict[str, None] = {}
 
     def order(self) -> tuple[int, bool, int]:
@@ -294,7 +294,7 @@ class _Problem:
         if outcome.why:
             self.whys[outcome.why] = None
         if outcome.fix:
-            self.fixes[outcome.fix] = None
+            self.fixes.setdefault(outcome.fix, {})[spec] = None
         self.sources[f"{outcome.source} ({outcome.origin})" if outcome.source else outcome.origin] = None
 
 
@@ -332,17 +332,18 @@ def _problem(problem: _Problem, page: Page, several: bool) -> Iterator[Line]:
         yield from page.field("unknown" if outcome.status == "undecided" else "found", page.show(outcome.found))
     for why in problem.whys:
         yield from page.field("why", page.prose(why))
-    for fix in problem.fixes:
-        yield from _fix(fix, page)
+    apart = len(problem.fixes) > 1 and len(problem.specs) > 1
+    for fix, specs_of in problem.fixes.items():
+        yield from _fix(fix, f"for {', '.join(specs_of)}: " if apart else "", page)
     for source in problem.sources:
         yield from page.field("source", page.show(source))
     if ignored:
         yield from page.field("ignored", "as configured: still not met, but it does not block")
 
 
-def _fix(fix: Fix, page: Page) -> Iterator[Line]:
+def _fix(fix: Fix, whose: str, page: Page) -> Iterator[Line]:
     if fix.text:
-        yield from page.field("fix", page.prose(fix.text))
+        yield from page.field("fix", page.show(whose) + page.prose(fix.text))
         yield from page.commands(fix.commands, UNDER_LABEL)
     elif fix.commands:
         yield [("  fix", "faint")]

@@ -26,7 +26,7 @@ from output_samples import (
 from output_strategies import REPORTS
 
 from envguard.frozen import replace
-from envguard.model import Fix, Outcome, Plan, Report, Request
+from envguard.model import BackendReport, Fix, Outcome, Plan, Report, Request
 from envguard.output.layout import columns, visible
 from envguard.output.text import one_line, print_report, render
 
@@ -149,6 +149,18 @@ def test_different_reasons_and_remedies_of_one_problem_are_all_told() -> None:
     assert [word for word in ("First.", "Second.", "Do this.", "do-that") if word in text] == [
         "First.", "Second.", "Do this.", "do-that",
     ]  # fmt: skip
+
+
+def test_remedies_that_differ_say_whose_each_is() -> None:
+    def asking(name: str, wanted: str) -> BackendReport:
+        fix = Fix(f"Install {wanted}.", (f"pip install '{wanted}'",))
+        return backend(Request(name), "1", "blocked", outcome("diffusers/installed", "diffusers", "none", fix=fix))
+
+    old, new = "diffusers>=0.31", "diffusers>=0.35"
+    text = render(report(asking("torchao", old), asking("quanto", old), asking("gguf", new)))
+    assert f"fix     for torchao, quanto: Install {old}." in text
+    assert f"fix     for gguf: Install {new}." in text
+    assert f"fix     Install {old}." in render(report(asking("torchao", old), asking("quanto", old)))
 
 
 def test_errors_come_before_undecided_ones_warnings_and_notes() -> None:
