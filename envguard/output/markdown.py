@@ -78,7 +78,8 @@ def _subject(judged: Judged) -> Iterator[str]:
         return
     yield f"- Looked at: {code(judged.title)}"
     for label, text in judged.facts:
-        yield f"- {sentence(label)}: {sentence(text)}"
+        # at the start of an item a sign or a number would begin another block
+        yield f"- {sentence(label) if label[:1].isalpha() else code(label)}: {sentence(text)}"
     yield ""
     yield "| | backend | version | verdict | for | cause |"
     yield "|---|---|---|---|---|---|"

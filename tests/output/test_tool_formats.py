@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import jsonschema
 import junitparser
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from output_samples import SAMPLES, outcome
@@ -289,6 +289,7 @@ def tokens(text: str) -> list[Any]:
 
 @few
 @given(SUBJECTS, DECIDING)
+@example([Judged("", Report((), "", ""), None, None, ((">", ""), ("# 1.", "")))], Deciding(False, False, False))
 def test_no_markup_of_others_comes_through_markdown(judged: list[Judged], deciding: Deciding) -> None:
     found = tokens(markdown.render(judged, deciding, "2026-11-22"))
     assert not MARKUP & {token.type for token in found}
