@@ -57,10 +57,10 @@ def pytest_report_header(config: pytest.Config) -> str:
     """Which envguard judges the run, by which rules, and what it ignores."""
     from envguard._version import __version__
     from envguard.errors import BadInput
-    from envguard.shipped import date
+    from envguard.shipped import load
 
     try:
-        rules = date()
+        rules = load().version
     except BadInput as error:
         raise pytest.UsageError(f"envguard: {error}") from None
     ignored = _ignored(config)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
+from envguard.rulebook import RuleBook
 from envguard.rulepackages import shipping_rules
 
 TYPE_CHECKING = False
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from envguard.rulebook import RuleBook, Tables
+    from envguard.rulebook import Tables
 
 
 def stamps(folder: str) -> tuple[tuple[str, int, int], ...]:
@@ -37,8 +38,6 @@ def load(folders: Iterable[str] = ()) -> RuleBook:
     """
     global _loaded
     if _loaded is None:
-        from envguard.rulebook import RuleBook  # here: their date can be told without it
-
         book = RuleBook(_compiled_tables() or _read_tables())
         packages = shipping_rules(os.environ, sys.path)
         if packages:
@@ -55,17 +54,6 @@ def load(folders: Iterable[str] = ()) -> RuleBook:
     for folder in folders:
         book = with_folder(book, folder)
     return book
-
-
-def date() -> str:
-    """The newest date on which one of our own rules was checked: `load().version`, without making a rule of any.
-
-    Raises BadRules where a file does not hold to the format.
-    """
-    if _loaded is not None or shipping_rules(os.environ, sys.path):
-        return load().version
-    tables = _compiled_tables() or _read_tables()
-    return max([str(row["checked"]) for table in tables.values() for row in table.get("rule", ())])
 
 
 def use(folders: Iterable[str]) -> RuleBook:

@@ -19,7 +19,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from support import HEADER, book, pointers, row, tables
 
-from envguard import shipped
 from envguard.errors import BadRules
 from envguard.model import OPERATIONS
 from envguard.rule import VariableNeed, When, WindowNeed
@@ -940,12 +939,3 @@ def test_the_schema_takes_every_shipped_file() -> None:
 def test_a_variable_may_be_wanted_with_a_value_or_without_one() -> None:
     made = RuleBook(tables(row("torchao/it", {"variable": {"name": "X", "value": ["1"]}}))).rows()[0].need
     assert made == VariableNeed("X", ("1",), ())
-
-
-def test_the_date_of_the_rules_is_told_without_making_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    book = shipped.load()
-    monkeypatch.setattr(shipped, "_loaded", None)
-    assert shipped.date() == book.version
-    assert shipped._loaded is None
-    monkeypatch.setattr(shipped, "_compiled_tables", lambda: None)
-    assert shipped.date() == book.version
