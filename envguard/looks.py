@@ -9,24 +9,7 @@ from _operator import itemgetter  # the C function alone
 
 from envguard.judge.subject import facts_of, names_of
 from envguard.model import NOT_OBSERVED
-from envguard.rule import (
-    AnyNeed,
-    ArchitectureNeed,
-    CopiesNeed,
-    DistributionNeed,
-    DriverForCudaNeed,
-    KernelsNeed,
-    LinksNeed,
-    LoadedNeed,
-    NativeNeed,
-    OwnerNeed,
-    RequiredInTurnNeed,
-    RequirementsNeed,
-    RequiresPythonNeed,
-    TorchBuildNeed,
-    WindowNeed,
-    WithoutNeed,
-)
+from envguard.rule import KernelsNeed, LinksNeed, OwnerNeed, RequiredInTurnNeed, RequirementsNeed, distributions_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +18,6 @@ if TYPE_CHECKING:
 
     from envguard.judge.subject import Reader, Subject
     from envguard.rows import Found, Row, Step
-    from envguard.rule import Need
 
     T = TypeVar("T")
     # The places of a group's facts, what is remembered of them, and the look at facts that are not.
@@ -287,25 +269,8 @@ def _can_change(row: Row, changed: frozenset[str]) -> bool:
     need, when = row.rule.need, row.rule.when
     if isinstance(need, RequirementsNeed | RequiredInTurnNeed | LinksNeed | KernelsNeed):  # may be about any of them
         return True
-    decides = (*_read_by(need), row.host, *[name for name, _ in when.release], *when.absent)
+    decides = (*distributions_of(need), row.host, *[name for name, _ in when.release], *when.absent)
     return not changed.isdisjoint(decides)
-
-
-def _read_by(need: Need) -> tuple[str, ...]:
-    """The distributions that decide about a need."""
-    if isinstance(need, DistributionNeed | CopiesNeed):
-        return (need.wanted.name,)
-    if isinstance(need, AnyNeed):
-        return tuple([wanted.name for wanted in need.wanted])
-    if isinstance(need, OwnerNeed | WithoutNeed):
-        return need.distributions
-    if isinstance(need, LoadedNeed | RequiresPythonNeed):
-        return (need.distribution,)
-    if isinstance(need, NativeNeed):
-        return need.distribution, "torch"
-    if isinstance(need, WindowNeed):
-        return need.distribution, need.other
-    return ("torch",) if isinstance(need, TorchBuildNeed | DriverForCudaNeed | ArchitectureNeed) else ()
 
 
 class Part:

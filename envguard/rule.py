@@ -316,6 +316,25 @@ if TYPE_CHECKING:
     )
 
 
+def distributions_of(need: Need) -> tuple[str, ...]:
+    """The distributions whose presence, release or files decide about a need."""
+    if isinstance(need, DistributionNeed | CopiesNeed):
+        return (need.wanted.name,)
+    if isinstance(need, AnyNeed):
+        return tuple([wanted.name for wanted in need.wanted])
+    if isinstance(need, OwnerNeed | WithoutNeed):
+        return need.distributions
+    if isinstance(
+        need, LoadedNeed | RequiresPythonNeed | RequirementsNeed | RequiredInTurnNeed | LinksNeed | KernelsNeed
+    ):
+        return (need.distribution,)
+    if isinstance(need, NativeNeed):
+        return need.distribution, "torch"
+    if isinstance(need, WindowNeed):
+        return need.distribution, need.other
+    return ("torch",) if isinstance(need, TorchBuildNeed | DriverForCudaNeed | ArchitectureNeed) else ()
+
+
 class FixTemplate(Frozen):
     """How to mend a rule, before the inspected interpreter is known.
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from envguard.probes.wanted import Wanted, WantedLinks
 from envguard.rule import (
     AcceleratorNeed,
-    AnyNeed,
     ArchitectureNeed,
     CapabilityNeed,
-    CopiesNeed,
     DistributionNeed,
     DriverForCudaNeed,
     DriverNeed,
@@ -20,14 +18,12 @@ from envguard.rule import (
     OwnerNeed,
     RequiredInTurnNeed,
     RequirementsNeed,
-    RequiresPythonNeed,
     RunsOnNeed,
     ToolNeed,
     TorchBuildNeed,
     VariableNeed,
     VisibleNeed,
-    WindowNeed,
-    WithoutNeed,
+    distributions_of,
 )
 
 TYPE_CHECKING = False
@@ -74,44 +70,28 @@ def wanted_by(rules: Iterable[Rule]) -> Wanted:
         # a fix that installs torch chooses the build for this machine
         hardware = hardware or rule.when.accelerator is not None or rule.fix.torch
         hardware = hardware or rule.when.cuda_capability is not None
+        # of several that may own an import name, the first is the one that the rules mean
+        named.update(distributions_of(need)[:1] if isinstance(need, OwnerNeed) else distributions_of(need))
         if isinstance(need, DistributionNeed):
-            named.add(need.wanted.name)
             if need.module is not None:
                 installed.add(need.wanted.name)
         elif isinstance(need, RequirementsNeed):
             requirements.add(need.distribution)
-            named.add(need.distribution)
         elif isinstance(need, RequiredInTurnNeed):
             in_turn.add(need.distribution)
-            named.add(need.distribution)
         elif isinstance(need, OwnerNeed):
             owners[need.import_name] = need.distributions
-            named.add(need.distributions[0])
-        elif isinstance(need, AnyNeed):
-            named.update(wanted.name for wanted in need.wanted)
-        elif isinstance(need, CopiesNeed):
-            named.add(need.wanted.name)
         elif isinstance(need, LoadedNeed):
             loaded.add(need.import_name)
-            named.add(need.distribution)
-        elif isinstance(need, WithoutNeed):
-            named.update(need.distributions)
-        elif isinstance(need, RequiresPythonNeed):
-            named.add(need.distribution)
         elif isinstance(need, NativeNeed):
             native.add(need.distribution)
-            named.add(need.distribution)
             variables.update(_LIBRARY_VARIABLES)
             hardware = True
         elif isinstance(need, LinksNeed):
-            modules = links.setdefault(need.distribution, {})
-            modules.update(dict.fromkeys(need.modules))
+            links.setdefault(need.distribution, {}).update(dict.fromkeys(need.modules))
             follow.update(need.follow)
-            named.add(need.distribution)
         elif isinstance(need, KernelsNeed):
             kernels.add(need.distribution)
-        elif isinstance(need, WindowNeed):
-            named.update((need.distribution, need.other))
         elif isinstance(need, ToolNeed):
             toolchain = True
             if need.tool == "nvcc":
