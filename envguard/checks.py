@@ -168,11 +168,11 @@ def look(
 ) -> Look:
     """Observe what the rules of some requests read, and nothing else."""
     from envguard.probes.folders import Folders
-    from envguard.probes.observe import hosts_in, observe
+    from envguard.probes.observe import host_in, observe
     from envguard.probes.rule_facts import wanted_by
 
     folders = Folders(interpreter.path)
-    resolved = resolve_host(host, hosts_in(folders) if host == "auto" else Environment({}))
+    resolved = host_in(folders, host)
     rules = [
         rule
         for backend, scheme in asked

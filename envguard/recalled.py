@@ -14,7 +14,6 @@ from envguard.model import BackendReport, Device, Fix, Outcome, Plan, Report, Re
 from envguard.probes import remembered
 from envguard.probes.wanted import Look, from_values, to_values
 from envguard.rulepackages import shipping_rules
-from envguard.specs import resolve_host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -120,10 +119,10 @@ def _known(values: Any) -> _Known | None:
 def _look_again(known: _Known, asked: Asked, interpreter: Interpreter) -> Look | None:
     """What is observed now of the facts that an earlier check wanted; None where it was for another host."""
     from envguard.probes.folders import Folders
-    from envguard.probes.observe import hosts_in, observe
+    from envguard.probes.observe import host_in, observe
 
     folders = Folders(interpreter.path)
-    host = resolve_host(asked.host, hosts_in(folders))
+    host = host_in(folders, asked.host)
     return Look(known.wanted, host, observe(known.wanted, interpreter, folders)) if host == known.host else None
 
 

@@ -11,12 +11,14 @@ from envguard.probes.distributions import distributions, import_owners, versions
 from envguard.probes.folders import Folders
 from envguard.probes.interpreter import python_facts, system_fact
 from envguard.probes.wanted import EVERYTHING, SYSTEM_ALONE
+from envguard.specs import resolve_host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from envguard.model import Host
     from envguard.probes import Observed
     from envguard.probes.interpreter import Interpreter
     from envguard.probes.wanted import Wanted, WantedLinks
@@ -24,7 +26,13 @@ if TYPE_CHECKING:
 HOSTS = ("diffusers", "transformers")
 
 
-def hosts_in(folders: Folders) -> Environment:
+def host_in(folders: Folders, asked: str) -> Host:
+    """The host that a request is for: `auto` is the one that is installed in some folders."""
+    host: Host = resolve_host(asked, _hosts_in(folders) if asked == "auto" else Environment({}))
+    return host
+
+
+def _hosts_in(folders: Folders) -> Environment:
     """Which of the hosts are installed, and nothing else about them: it decides which rules there are to look at."""
     found: dict[str, Any] = {}
     for name in HOSTS:
