@@ -7,6 +7,7 @@ only rare, is left to packaging, and a property test says that packaging accepts
 from __future__ import annotations
 
 from envguard.frozen import Frozen
+from envguard.markers import variables
 from envguard.versions import key, normalize, parse_clauses
 
 TYPE_CHECKING = False
@@ -17,12 +18,7 @@ _OF_A_LOCK = frozenset(("lock-version", "created-by", "requires-python", "enviro
 _OF_A_PACKAGE = frozenset(("name", "version", "marker", "index", "directory", "sdist", "wheels", "requires-python"))
 _OF_A_DIRECTORY = {"path": str, "editable": bool, "subdirectory": str}
 _TEXTS = ("name", "url", "path")
-_IN_A_MARKER = frozenset(
-    (
-        *("and", "or", "in", "not", "os_name", "sys_platform", "platform_machine", "platform_python_implementation"),
-        *("platform_system", "python_version", "python_full_version", "implementation_name", "implementation_version"),
-    )
-)
+_IN_A_MARKER = frozenset(("and", "or", "in", "not", *variables("3.12.1", "CPython", "Linux", "x86_64")))
 _IN_A_NAME = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 _IN_A_FILE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.+")
 _IN_A_RANGE = frozenset("0123456789.<>=!, ")  # without ~= and wildcards, which have rules of their own
