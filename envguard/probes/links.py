@@ -39,9 +39,9 @@ def links(
     searched = [folder.path for folder in folders.listed], sorted(folders.unlisted.items())
     about = interpreter.version, system, searched, modules, kernels, wanted.follow, environ
     key = f"links {_MADE_BY} {about!r}"
-    place = remembered.folder()
     if remembered.is_off():
-        _seen.clear()
+        return _look(modules, kernels, wanted.follow, interpreter, folders, system, environ)[0]
+    place = remembered.folder()
     known = _seen.get(key) or remembered.recall(key, place)
     if known is not None and _unchanged(known):
         _seen[key] = known
