@@ -17,9 +17,9 @@ from installed_trees import install
 from envguard import filechecks, recalled
 from envguard.checks import check_in
 from envguard.frozen import replace
+from envguard.jsontext import parse
 from envguard.model import DEVICE_KINDS, OPERATIONS, Environment, Report
 from envguard.probes.interpreter import Interpreter, current
-from envguard.probes.remembered import parse
 from envguard.probes.rule_facts import wanted_by
 from envguard.probes.wanted import EVERYTHING, from_values, to_values
 from envguard.recalled import Asked, check

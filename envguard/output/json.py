@@ -8,12 +8,8 @@ from __future__ import annotations
 
 from envguard._version import __version__
 from envguard.frozen import replace
+from envguard.jsontext import quoted as _quoted
 from envguard.model import REPORT_SCHEMA, Fix, Outcome
-
-try:
-    from _json import encode_basestring_ascii as _quoted  # the C function alone: importing `json` brings in `re`
-except ImportError:  # an interpreter other than CPython
-    from json.encoder import encode_basestring_ascii as _quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import sys
 
+from envguard.jsontext import parse, written
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -126,60 +128,3 @@ def _read(folder: str, name: str) -> bytes:
 def _ours(status: os.stat_result) -> bool:
     """Whether nobody but this user can write there."""
     return not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & 0o022)
-
-
-def written(value: Any) -> str:
-    """A value as JSON. Own code: in the working folder of a user `json` may be a module of theirs."""
-    if isinstance(value, str):
-        return _quoted(value)
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(written, value))}]"
-    return "{" + ",".join([f"{_quoted(name)}:{written(each)}" for name, each in value.items()]) + "}"
-
-
-def _quoted(text: str) -> str:
-    try:
-        from _json import encode_basestring_ascii
-    except ImportError:
-        from json.encoder import encode_basestring_ascii
-    quoted: str = encode_basestring_ascii(text)
-    return quoted
-
-
-def parse(text: str) -> Any:
-    """A JSON text. By CPython's own scanner where there is one: to import `json` takes longer than to read the file."""
-    try:
-        from _json import make_scanner, scanstring
-    except ImportError:
-        from json import loads
-
-        return loads(text)
-    context: Any = _Context(scanstring)
-    value, end = make_scanner(context)(text, 0)
-    if text[end:].strip():
-        raise ValueError("more than one JSON value")
-    return value
-
-
-class _Context:
-    """What the scanner asks how to read."""
-
-    strict = True
-    object_hook = None
-    object_pairs_hook = None
-    parse_float = float
-    parse_int = int
-    array_hook = None
-
-    def __init__(self, scanstring: Any) -> None:
-        self.parse_string = scanstring
-        self.memo: dict[str, str] = {}
-
-    @staticmethod
-    def parse_constant(name: str) -> float:
-        """NaN and the like, which nothing here writes."""
-        raise ValueError(name)

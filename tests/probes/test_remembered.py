@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envguard.probes.remembered import folder, parse, recall, remember, written
+from envguard.jsontext import parse, written
+from envguard.probes.remembered import folder, recall, remember
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="only on systems with modes of files")
 
