@@ -237,7 +237,8 @@ def _observe_native(record: _Record, wanted: Wanted, interpreter: Interpreter, f
     if read:
         record.data["system_libraries"] = found
     if not everything:
-        asks = any(each.get("glibcxx") or each.get("cxxabi") for each in read)
+        # where no library is read, the table of the released ones may ask
+        asks = not read or any(each.get("glibcxx") or each.get("cxxabi") for each in read)
         keys = {"machine", "libc"} | ({"libstdcxx", "cxxabi"} if asks else set())
         _observe_host(record, interpreter, frozenset(keys))
 

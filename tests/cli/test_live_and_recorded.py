@@ -147,8 +147,18 @@ WITH_A_LIBRARY_OF_C: dict[str, Any] = {
 }
 
 
+# The libraries of a release by the table, because a folder hides the package.
+WITHOUT_ITS_LIBRARIES: dict[str, Any] = {
+    **WITH_GPUS,
+    "versions": {"bitsandbytes": "0.50.2", "torch": "2.4.1"},
+    "shadowed": "bitsandbytes",
+    "torch": "for CUDA",
+}
+
+
 @given(MACHINES, st.sampled_from(SPECS), REQUESTS)
 @example(WITH_A_LIBRARY_OF_C, ("bitsandbytes",), {"host": "none", "device": "auto", "operation": "quantize"})
+@example(WITHOUT_ITS_LIBRARIES, ("bitsandbytes",), {"host": "none", "device": "auto", "operation": "quantize"})
 @example(WITH_GPUS, ("gguf",), {"host": "diffusers", "device": "auto", "operation": "quantize"})
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_live_check_and_a_check_of_the_snapshot_agree(
