@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 FILES_ANSWER = frozenset(
     (
         "distribution",
+        "window",
         "device",
         "runs_on",
         "scheme",

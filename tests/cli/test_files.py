@@ -39,6 +39,15 @@ def test_a_fine_lock_for_a_machine_that_was_told_is_ok(tmp_path: Path) -> None:
     assert "bitsandbytes:nf4  0.50.2  ok" in done.out
 
 
+@pytest.mark.parametrize(("torch", "fits"), [("2.9.1", False), ("2.11.0", True)])
+def test_two_releases_that_do_not_fit_are_told_from_a_lock(tmp_path: Path, torch: str, fits: bool) -> None:
+    lines = [f"torch=={torch}" if line.startswith("torch==") else line for line in FREEZE.splitlines()]
+    (backend,) = judged("--lock", freeze(tmp_path, "\n".join(lines)), *H100, "--backend", "torchao")["backends"]
+    (outcome,) = [each for each in backend["outcomes"] if each["rule"] == "torchao/torch"]
+    assert outcome["status"] == ("met" if fits else "unmet")
+    assert (backend["verdict"] != "blocked") is fits
+
+
 def test_a_report_says_what_was_judged_and_what_was_not_asked(tmp_path: Path) -> None:
     path = freeze(tmp_path)
     report = judged("--lock", path, *H100, "--backend", "bnb:nf4")
