@@ -34,18 +34,27 @@ def filled(fix: FixTemplate, book: RuleBook, backend: Backend, subject: Subject,
 
 def _loading(book: RuleBook, backend: Backend, name: str, subject: Subject, memory: Memory) -> Carried | None:
     """The releases of a distribution whose library loads here; None where none is known to."""
-    from envguard.judge.native import facts_of, releases_that_load
+    from envguard.judge.native import facts_of, releases_for, releases_that_load, what_loads
 
-    environment = subject.environment
+    environment, wheels = subject.environment, book.native(name)
     facts = facts_of(subject, name)
-    asked = name, facts, environment.fact("python", "version"), subject.build, environment.version("torch")
+    if facts is None or wheels is None:
+        return None
+    here = name, what_loads(facts)
+    loading = memory.get(here) or memory.keep(here, releases_that_load(here[1], wheels))
+    versions = name, environment.fact("python", "version"), environment.version("torch")
+    suiting = memory.get(versions) or memory.keep(versions, releases_for(*versions[1:], wheels))
+    there = environment.version(name)
+    asked = name, there, loading, suiting
     known: tuple[Carried | None] | None = memory.get(asked)
     if known is None:
         floor = next((wanted.clauses for wanted in backend.install if wanted.name == name), ())
-        fitting = {} if facts is None else releases_that_load(facts, asked[2], asked[4], book.native(name))
-        fitting = {each: fits and satisfies(each, floor, "version") for each, fits in fitting.items()}
+        released = [each.version for each in wheels.all()]
+        fitting = {
+            version: suits and loads and satisfies(version, floor, "version")
+            for version, suits, loads in zip(released, suiting, loading)
+        }
         wanted = _run_of(fitting, name)
-        there = environment.version(name)
         fits = satisfies(there, wanted.clauses, "specifier") if wanted and isinstance(there, str) else None
         known = memory.keep(asked, (None if wanted is None else Carried(wanted, fits is not False),))
     return known[0]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
+TURING = (7, 5)  # the compute capability from which on cuBLASLt serves int8
 SUFFIXES = {"Linux": ".so", "Windows": ".dll", "Darwin": ".dylib"}
 _PREFIX = "libbitsandbytes_"
 
@@ -92,10 +93,10 @@ def _library(file: str, kind: Mapping[str, Any]) -> Library:
 class Era(Frozen):
     """How releases from `since` on choose.
 
-    `small`: GPUs below 7.5 get a build of their own (`_nocublaslt`). `appends`: BNB_CUDA_VERSION is written behind the
-    name instead of into it where the name does not end in a number. `silent`: where the library is not there the CPU
-    library is loaded instead, and the first operation on the GPU fails. `rocm`: ROCm has libraries; `spelled`: of its
-    version both parts are written (7.12 is 712), earlier they were added up (7 * 10 + 12 = 82). `refuses`:
+    `small`: GPUs below TURING get a build of their own (`_nocublaslt`). `appends`: BNB_CUDA_VERSION is written behind
+    the name instead of into it where the name does not end in a number. `silent`: where the library is not there the
+    CPU library is loaded instead, and the first operation on the GPU fails. `rocm`: ROCm has libraries; `spelled`: of
+    its version both parts are written (7.12 is 712), earlier they were added up (7 * 10 + 12 = 82). `refuses`:
     BNB_CUDA_VERSION is an error under ROCm. `xpu`: there is a library for Intel GPUs, which are served without one too.
     `nearest`: of the same major the next lower, else the next higher one is taken, and BNB_ROCM_VERSION is read.
     """
@@ -199,7 +200,7 @@ def choose(era: Era, build: Build, files: frozenset[str], suffix: str) -> Choice
         error = f"BNB_CUDA_VERSION={build.cuda_override} detected for ROCm: clear the variable"
         return Choice(f"{name}{_added(numbers)}{suffix}", None, error=error)
     number = _added(numbers) if not era.small else _joined(numbers)
-    small = "_nocublaslt" if era.small and build.capability is not None and build.capability < (7, 5) else ""
+    small = "_nocublaslt" if era.small and build.capability is not None and build.capability < TURING else ""
     if build.cuda_override and not rocm:
         if small and era.appends:
             small += build.cuda_override

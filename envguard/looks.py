@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from _operator import itemgetter  # the C function alone
 
-from envguard.judge.subject import facts_of, names_of
+from envguard.judge.subject import facts_of, fields_of, names_of, parts_of, sections_of, versions_first
 from envguard.model import NOT_OBSERVED
 from envguard.rule import KernelsNeed, LinksNeed, OwnerNeed, RequiredInTurnNeed, RequirementsNeed, distributions_of
 
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
     # The places of a group's facts, what is remembered of them, and the look at facts that are not.
     Look: TypeAlias = tuple[Callable[[Sequence[Any]], tuple[Any, ...]], dict[Any, Any], Callable[..., Any]]
 
-_MOST_KEPT, _MOST_ANSWERS, _MOST_PARTS = 6_000, 500, 200
+_MOST_KEPT, _MOST_ANSWERS, _MOST_PARTS = 10_000, 500, 200
 
 
 class Memory:
     """Answers by the facts that gave them.
 
-    `known` holds those of the present generation and `_before` those of the last one; what is asked for again moves
-    on, what is not is forgotten.
+    `known` holds those of the present generation and `before` those of the last one; what is asked for again moves on,
+    what is not is forgotten.
     """
 
-    __slots__ = ("_all", "_before", "known")
+    __slots__ = ("_all", "before", "known")
 
     def __init__(self, memories: Memories) -> None:
         self.known: dict[Any, Any] = {}
-        self._before: dict[Any, Any] = {}
+        self.before: dict[Any, Any] = {}
         self._all = memories
 
     def again(self, facts: Any) -> Any:
         """The answer that `known` lacks; None where there is none."""
-        answer = self._before.pop(facts, None)
+        answer = self.before.pop(facts, None)
         if answer is not None:
             self.keep(facts, answer)
         return answer
@@ -57,14 +57,13 @@ class Memory:
         self.known[facts] = answer
         return answer
 
-    def age(self) -> None:
-        """Begin a generation; `known` stays the same object."""
-        self._before = dict(self.known)
-        self.known.clear()
-
 
 class Memories:
-    """Memories that begin a generation together, so that memory is flat over any number of environments."""
+    """Memories of one size together, so that memory is flat over any number of environments.
+
+    Where they are full, the one that holds most begins a generation: few facts give few answers, which are asked for
+    again and again, and one whose facts are always new does not push these out.
+    """
 
     __slots__ = ("_each", "_kept")
 
@@ -82,9 +81,15 @@ class Memories:
         """Note that an answer is about to be kept."""
         self._kept += 1
         if self._kept > _MOST_KEPT:
-            self._kept = 1
-            for memory in self._each:
-                memory.age()
+            self._age()
+
+    def _age(self) -> None:
+        for memory in self._each:
+            memory.before = {}
+        fullest = max(self._each, key=lambda memory: len(memory.known))
+        fullest.before = dict(fullest.known)
+        fullest.known.clear()  # the same object, which those who ask hold
+        self._kept = 1 + sum([len(memory.known) for memory in self._each])
 
 
 class Group:
@@ -100,7 +105,7 @@ class Group:
         self.steps = tuple([step for _, step in members])
         self.rows = tuple([row for step in self.steps for row in step.rows])
         self.memory = memories.new()
-        self.needs = tuple(dict.fromkeys([read for step in self.steps for read in step.needs]))
+        self.needs = tuple(dict.fromkeys([read for step in self.steps for read in _needs(step)]))
         self.conditions: dict[Reader, dict[tuple[Any, Any], None]] = {}
         for read, test, wanted in [condition for step in self.steps for condition in step.conditions]:
             if read not in self.needs:
@@ -109,12 +114,17 @@ class Group:
 
     def look(self, facts: tuple[Any, ...], subject: Subject) -> tuple[Found | None, ...]:
         """What each step says where the facts are not known."""
-        if self._alone is not None:
+        if self._alone is not None and type(facts[0]) is tuple:
             return (self._alone.judge(facts),)
         found: tuple[Found | None, ...] | None = self.memory.again(facts)
         if found is None:
             found = self.memory.keep(facts, tuple([step.look(subject) for step in self.steps]))
         return found
+
+
+def _needs(step: Step) -> list[Reader]:
+    """The readers of what decides the facts that a step tells."""
+    return [part for read in step.needs for part in parts_of.get(read, (read,))]
 
 
 def _is_of_one_machine(step: Step) -> bool:
@@ -123,23 +133,29 @@ def _is_of_one_machine(step: Step) -> bool:
 
 
 def grouped(steps: Sequence[Step]) -> list[list[tuple[int, Step]]]:
-    """Steps and their places by the facts that decide them; those of fewer facts go with others that read these too."""
+    """Steps and their places by the facts that decide them; those of fewer facts go with others that read these too,
+    and those of what few environments tell with each other.
+    """
     by_facts: dict[frozenset[Reader], list[tuple[int, Step]]] = {}
     groups = []
+    seldom = []
     for place, step in enumerate(steps):
         if _is_of_one_machine(step):
             groups.append([(place, step)])
         else:
-            reads = frozenset([*step.needs, *[read for read, _, _ in step.conditions]])
+            reads = frozenset([*_needs(step), *[read for read, _, _ in step.conditions]])
+            if all(read in fields_of or read in sections_of for read in reads):
+                seldom.append((place, step))
+                continue
             by_facts.setdefault(reads, []).append((place, step))
     by_size = sorted(by_facts, key=len)
     for number, reads in enumerate(by_size):
-        needs = {read for _, step in by_facts[reads] for read in step.needs}
+        needs = {read for _, step in by_facts[reads] for read in _needs(step)}
         for more in by_size[number + 1 :]:
-            if reads < more and needs <= {read for _, step in by_facts[more] for read in step.needs}:
+            if reads < more and needs <= {read for _, step in by_facts[more] for read in _needs(step)}:
                 by_facts[more] += by_facts.pop(reads)
                 break
-    return [*groups, *by_facts.values()]
+    return [*groups, *([seldom] if seldom else []), *by_facts.values()]
 
 
 class _Answers(dict["Any", "tuple[Any, ...]"]):
@@ -159,22 +175,26 @@ class _Answers(dict["Any", "tuple[Any, ...]"]):
 
 
 class _Facts:
-    """Readers of facts, those of one kind read together where nothing is unreadable."""
+    """Readers of facts; where nothing is unreadable, most facts are found without calling these."""
 
-    __slots__ = ("_others", "_sections", "_versions", "readers")
+    __slots__ = ("_fields", "_names", "_others", "_parts", "_sections", "_versions", "readers")
 
     def __init__(self, readers: Iterable[Reader]) -> None:
         asked = list(dict.fromkeys(readers))
-        self._versions = [(names_of[read], read) for read in asked if read in names_of]
-        sections: dict[str, list[tuple[str, Reader]]] = {}
+        self._names = [(names_of[read], read) for read in asked if read in names_of]
+        self._versions = [(versions_first[read], read) for read in asked if read in versions_first]
+        self._fields = [(*fields_of[read], read) for read in asked if read in fields_of]
+        self._sections = [(sections_of[read], read) for read in asked if read in sections_of]
+        parts: dict[str, list[tuple[str, Reader]]] = {}
         for read in asked:
             if read in facts_of:
                 section, name = facts_of[read]
-                sections.setdefault(section, []).append((name, read))
-        self._sections = tuple(sections.items())
-        self._others = [read for read in asked if read not in names_of and read not in facts_of]
-        plain = [read for those in sections.values() for _, read in those]
-        self.readers = [*[read for _, read in self._versions], *plain, *self._others]
+                parts.setdefault(section, []).append((name, read))
+        self._parts = tuple(parts.items())
+        found = [each[-1] for those in (self._names, self._versions, self._fields, self._sections) for each in those]
+        found += [read for _, those in self._parts for _, read in those]
+        self._others = [read for read in asked if read not in found]
+        self.readers = [*found, *self._others]
 
     def read(self, subject: Subject) -> list[Any]:
         """The facts, in the order of `readers`."""
@@ -183,10 +203,16 @@ class _Facts:
         if data.get("unreadable") or not listed or not data.get("distributions_complete"):
             return [read(subject) for read in self.readers]
         entry_of = listed.get
-        values = [
-            (entry["version"] or read(subject)) if (entry := entry_of(name)) else None for name, read in self._versions
+        values: list[Any] = [
+            (entry["version"] or read(subject)) if (entry := entry_of(name)) else None for name, read in self._names
         ]
-        for section, those in self._sections:
+        values += [((entry := entry_of(name)) and entry["version"]) or read(subject) for name, read in self._versions]
+        values += [
+            read(subject) if (entry := entry_of(name)) and field in entry else None
+            for name, field, read in self._fields
+        ]
+        values += [read(subject) if section in data else None for section, read in self._sections]
+        for section, those in self._parts:
             if found := data.get(section):
                 fact_of = found.get
                 values += [fact_of(name, NOT_OBSERVED) for name, _ in those]
@@ -203,9 +229,9 @@ class Looks:
 
     def __init__(self, steps: Sequence[Step]) -> None:
         memories = Memories()
-        for row in [row for step in steps for row in step.rows]:
-            row.memory = memories.new()
         self._groups = [Group(members, memories) for members in grouped(steps)]
+        for row in [row for group in self._groups if len(group.rows) > 1 for row in group.rows]:
+            row.memory = memories.new()  # fewer facts decide about a row than about its group
         asking: dict[Reader, list[Group]] = {}
         for group in self._groups:
             for read in group.conditions:
@@ -242,10 +268,11 @@ class Looks:
         touched = [group for group in self._groups if any(_can_change(row, changed) for row in group.rows)]
         touched = [group for group in touched if any(row.rule.severity == "error" for row in group.rows)]
         reads = dict.fromkeys([read for group in touched for read in (*group.needs, *group.conditions)])
-        places = {self._place_of[read]: read for read in reads if _reads_one_of(read, changed)}
+        facts = _Facts([read for read in reads if _reads_one_of(read, changed)])
+        places = [self._place_of[read] for read in facts.readers]
         answers = [each for each in self._answers if each[0] in places]
         back = [place for group in touched for place in group.places]
-        return Part(list(places.items()), answers, [self._look_of(group) for group in touched], back)
+        return Part(facts, places, answers, [self._look_of(group) for group in touched], back)
 
     def _look_of(self, group: Group) -> Look:
         place_of = self._place_of
@@ -258,10 +285,13 @@ def _reads_one_of(read: Reader, changed: frozenset[str]) -> bool:
     """Whether a fact may be another one after the change of some distributions."""
     if read in names_of:
         return names_of[read] in changed
-    return read not in facts_of or facts_of[read][0] in _CHANGING
+    if read in fields_of:
+        return fields_of[read][0] in changed
+    section = facts_of[read][0] if read in facts_of else sections_of.get(read)
+    return section is None or section in _CHANGING
 
 
-_CHANGING = ("torch_build", "import_owners")  # beside the distributions themselves
+_CHANGING = ("torch_build", "import_owners", "import_links", "compiled_kernels")  # beside the distributions themselves
 
 
 def _can_change(row: Row, changed: frozenset[str]) -> bool:
@@ -276,30 +306,32 @@ def _can_change(row: Row, changed: frozenset[str]) -> bool:
 class Part:
     """A second look at an environment of which only some distributions have changed."""
 
-    __slots__ = ("_answers", "_looks", "_places", "_reads")
+    __slots__ = ("_answers", "_back", "_facts", "_looks", "_places")
 
     def __init__(
         self,
-        reads: list[tuple[int, Reader]],
+        facts: _Facts,
+        places: list[int],
         answers: list[tuple[int, int, _Answers]],
         looks: list[Look],
-        places: list[int],
+        back: list[int],
     ) -> None:
-        self._reads = reads
+        self._facts = facts
+        self._places = places
         self._answers = answers
         self._looks = looks
-        self._places = places
+        self._back = back
 
     def look(self, looked: Sequence[Found | None], values: list[Any], subject: Subject) -> list[Found | None]:
         """What the steps say, by what they said before and the facts that were read then."""
         values = values.copy()
-        for place, read in self._reads:
-            values[place] = read(subject)
+        for place, fact in zip(self._places, self._facts.read(subject)):
+            values[place] = fact
         for place, first, answers in self._answers:
             made = answers[values[place]]
             values[first : first + len(made)] = made
         again = list(looked)
-        for place, found in zip(self._places, _said(self._looks, values, subject)):
+        for place, found in zip(self._back, _said(self._looks, values, subject)):
             again[place] = found
         return again
 

@@ -6,6 +6,7 @@ not known"; a property test holds the two equal.
 
 from __future__ import annotations
 
+from envguard.frozen import Frozen
 from envguard.versions import key, normalize, parse_clauses, parse_wanted, satisfies
 
 TYPE_CHECKING = False
@@ -59,8 +60,15 @@ def variables(version: Any, implementation: Any, system: Any, machine: Any) -> d
     return known
 
 
-_declared: dict[tuple[tuple[str, ...], bool], tuple[tuple[Wanted, str | None], ...] | None] = {}
+_declared: dict[tuple[tuple[str, ...], bool], _Lines | None] = {}
 _MOST_DECLARED = 1_000
+
+
+class _Lines(Frozen):
+    """Requirement and marker of each of some Requires-Dist lines; `wanted` where none has a marker."""
+
+    each: tuple[tuple[Wanted, str | None], ...]
+    wanted: tuple[Wanted, ...] | None
 
 
 def declared(
@@ -71,27 +79,33 @@ def declared(
     A line whose marker does not hold, or of which that is not known, is left out, and so are those of other extras.
     """
     lines = _declared_lines(requires, bool(extras))
-    if lines is None:
-        return None
-    if all(marker is None for _, marker in lines):
-        return tuple([wanted for wanted, _ in lines])
+    if lines is None or lines.wanted is not None:
+        return None if lines is None else lines.wanted
     asked = [{**known, "extra": extra} for extra in ("", *extras)]
-    return tuple([wanted for wanted, marker in lines if marker is None or any(holds(marker, one) for one in asked)])
+    return tuple(
+        [wanted for wanted, marker in lines.each if marker is None or any(holds(marker, one) for one in asked)]
+    )
 
 
-def _declared_lines(requires: tuple[str, ...], all_of_them: bool) -> tuple[tuple[Wanted, str | None], ...] | None:
-    """Requirement and marker of each line; those for extras only where they are asked for, because there are many."""
+def _declared_lines(requires: tuple[str, ...], all_of_them: bool) -> _Lines | None:
+    """The lines read; those for extras only where they are asked for, because there are many."""
     asked = requires, all_of_them
-    if asked not in _declared:
-        if len(_declared) >= _MOST_DECLARED:
-            _declared.clear()
-        lines = requires if all_of_them else [one for one in requires if "extra" not in one.partition(";")[2]]
-        try:
-            parts = [line.partition(";") for line in lines]
-            _declared[asked] = tuple([(parse_wanted(text), marker or None) for text, _, marker in parts])
-        except ValueError:
-            _declared[asked] = None
-    return _declared[asked]
+    try:
+        return _declared[asked]
+    except KeyError:
+        pass
+    if len(_declared) >= _MOST_DECLARED:
+        _declared.clear()
+    lines = requires if all_of_them else [one for one in requires if "extra" not in one.partition(";")[2]]
+    parts = [line.partition(";") for line in lines]
+    try:
+        each = tuple([(parse_wanted(text), marker or None) for text, _, marker in parts])
+    except ValueError:
+        _declared[asked] = None
+        return None
+    wanted = tuple([wanted for wanted, marker in each if marker is None])
+    made = _declared[asked] = _Lines(each, wanted if len(wanted) == len(each) else None)
+    return made
 
 
 _names: dict[str, str] = {}

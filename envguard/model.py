@@ -170,12 +170,13 @@ class Outcome(Frozen):
     ignored: bool = False
 
 
-_FIX = Outcome.__match_args__.index("fix")
+_MESSAGE, _FIX = Outcome.__match_args__.index("message"), Outcome.__match_args__.index("fix")
 
 
-def with_fix(outcome: Outcome, fix: Fix) -> Outcome:
-    """An outcome with a fix: `replace` would take three times as long, for some of every report."""
-    return Outcome(*outcome[:_FIX], fix, *outcome[_FIX + 1 :])  # type: ignore[call-arg, index]
+def with_fix(outcome: Outcome, message: str, fix: Fix) -> Outcome:
+    """An outcome with a message and a fix: `replace` would take three times as long, for some of every report."""
+    between = outcome[_MESSAGE + 1 : _FIX]  # type: ignore[index]
+    return Outcome(*outcome[:_MESSAGE], message, *between, fix, *outcome[_FIX + 1 :])  # type: ignore[call-arg, index]
 
 
 class Plan(Frozen):

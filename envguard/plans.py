@@ -8,7 +8,7 @@ from __future__ import annotations
 from envguard.carried import filled
 from envguard.cuda import driver_runs, parse_capability
 from envguard.fixes import PYTHON, TorchFix, anew, fits, installer, merge, narrow, plan_commands, render
-from envguard.frozen import Frozen, replace
+from envguard.frozen import Frozen
 from envguard.judge.subject import SeenDevice, plain_machine
 from envguard.looks import Memories
 from envguard.markers import declared, known_of
@@ -113,11 +113,12 @@ class Mender:
             outcome = outcomes[place]
             if template.window:
                 way = self._pairs.way(rows[place], subject, rules, rows)
-                outcome = replace(outcome, message=f"{outcome.message}: {way.brief}")
+                message = f"{outcome.message}: {way.brief}"
                 fix = self._fix(rows[place], way.template, None, rules, how)
             else:
+                message = outcome.message
                 fix = self._fix(rows[place], template, machine, constraints, how)
-            outcomes[place] = with_fix(outcome, Fix(fix.text, _written(fix.commands, python)))
+            outcomes[place] = with_fix(outcome, message, Fix(fix.text, _written(fix.commands, python)))
         failing = [found[0] for found in judged if found[2] == BLOCKED]
         packages = _package_fixes(judged)
         if not packages or how.install is None:
@@ -232,8 +233,11 @@ class Mender:
                 torch = self._torch(machine, constraints.get("torch", ()))
             fixes = {row: fix for row, fix in packages.items() if not fix.window}
             if len(fixes) < len(packages):  # pairs are mended as they are after everything else
-                then, _ = apply(self._book, subject.environment, self._what(fixes, constraints, torch))
-                ways = subject.after(then), rules, rows
+                before = subject
+                if fixes:
+                    then, _ = apply(self._book, subject.environment, self._what(fixes, constraints, torch))
+                    before = subject.after(then)
+                ways = before, rules, rows
                 fixes |= {row: self._pairs.way(row, *ways).template for row, fix in packages.items() if fix.window}
             attempt = self._what(fixes, constraints, torch)
             then, changed = apply(self._book, subject.environment, attempt)

@@ -5,18 +5,21 @@ Either may give way, as far as the rules that apply and the requirements of what
 
 from __future__ import annotations
 
+from _operator import itemgetter  # the C function alone
+
 from envguard.fixes import newest_run
 from envguard.frozen import Frozen
-from envguard.judge.subject import version_of
+from envguard.judge.subject import text_of, version_of
 from envguard.judge.windows import rows_for, serves, worst
-from envguard.markers import holds, known_of, name_of
+from envguard.markers import holds, name_of
+from envguard.rows import conditions
 from envguard.rule import DistributionNeed, FixTemplate, KernelsNeed, LinksNeed, WindowNeed
 from envguard.versions import Clause, Wanted, key, parse_wanted, satisfies
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from typing import Any
+    from typing import Any, TypeAlias
 
     from envguard.judge.subject import Subject
     from envguard.looks import Memories, Memory
@@ -24,7 +27,9 @@ if TYPE_CHECKING:
     from envguard.rows import Row, Step
     from envguard.rulebook import RuleBook
 
-    Clauses = Mapping[str, tuple[Clause, ...]]
+    Clauses: TypeAlias = Mapping[str, tuple[Clause, ...]]
+    Limits: TypeAlias = "Mapping[str, Sequence[_Limit]]"
+    Demands: TypeAlias = Mapping[str, Sequence[tuple[str, Wanted]]]  # who asks, and for what
 
 
 class Way(Frozen):
@@ -46,59 +51,59 @@ class Told(Frozen):
     brief: str
 
 
+class _Limit(Frozen):
+    """What one half of a pair, that is there, asks of the other half."""
+
+    need: WindowNeed
+    half: str
+    clauses: tuple[Clause, ...]
+
+
 class Pairs:
     """The pairs that a request is about; it remembers what equal versions gave."""
 
     def __init__(self, book: RuleBook, steps: Sequence[Step], memories: Memories) -> None:
         self._book = book
         self._releases = Releases(book, memories.new())
-        rows = [row for step in steps for row in step.rows if row.rule.severity == "error"]
-        self._rows = [(row, row.rule.need) for row in rows if isinstance(row.rule.need, WindowNeed)]
-        self._readers = [version_of(name) for name in {n for _, need in self._rows for n in _halves(need)}]
-        self._limits, self._ways = memories.new(), memories.new()
-        self._last: tuple[Subject | None, list[WindowNeed]] = None, []  # one subject is asked about several times
+        rows = [row for step in steps for row in step.rows]
+        pairs = [_Pair(row, self._releases, memories.new()) for row in rows if _is_of_pair(row)]
+        self._readers = list(dict.fromkeys([read for pair in pairs for read in pair.readers]))
+        self._pairs = [(itemgetter(*map(self._readers.index, pair.readers)), pair) for pair in pairs]
+        self._ways, self._lines = memories.new(), memories.new()
+        self._halves = frozenset([name for row in rows for name in row.rule.fix.window])
+        self._last: tuple[Subject | None, Limits, Demands] = None, {}, {}  # one subject is asked about several times
 
     def limited(self, constraints: Clauses, subject: Subject) -> Clauses:
         """Constraints with the bounds that the installed halves of pairs set for the other halves."""
-        if not self._rows:
-            return constraints
-        needs = self._needs(subject)
-        asked = tuple([read(subject) for read in self._readers]), *map(id, needs)
-        known: tuple[Clauses] | None = self._limits.get(asked)
-        more = (known or self._limits.keep(asked, (self._releases.limits(needs, subject.environment),)))[0]
-        bounded = {name: (*constraints.get(name, ()), *bounds) for name, bounds in more.items()}
-        return {**constraints, **bounded} if more else constraints
+        limits, _ = self._asked_of(subject)
+        bounds = {
+            name: (*constraints.get(name, ()), *[clause for limit in those for clause in limit.clauses])
+            for name, those in limits.items()
+        }
+        return {**constraints, **bounds}
 
     def way(self, row: Row, subject: Subject, constraints: Clauses, rows: Iterable[Row]) -> Told:
         """The way out of the pair that a row is about; `rows` are those that apply."""
         environment, order = subject.environment, row.rule.fix.window
-        needs = [need for need in self._needs(subject) if need.distribution in order or need.other in order]
-        asking = tuple([each for each in rows if each.constrains and each.rule.need.wanted.name in order])  # type: ignore[union-attr]
-        declared = [_bounds_on(name, environment) for name in order]
-        clauses = [frozenset([bound.clauses for bound in bounds]) for bounds in declared]
-        halves = dict.fromkeys([*order, *[name for need in needs for name in _halves(need)]])
-        versions = map(environment.version, halves)
-        asked = row, asking, *map(id, needs), *versions, *map(constraints.get, order), *clauses
-        known: Told | None = self._ways.get(asked)
+        limits, demands = self._asked_of(subject)
+        asked: list[Any] = [row]
+        for name in order:
+            own = frozenset([wanted.clauses for _, wanted in demands.get(name, ())])
+            asked += environment.version(name), constraints.get(name), tuple(limits.get(name, ())), own
+        key = tuple(asked)
+        known: Told | None = self._ways.get(key)
         if known is None:
-            way = self._way(row, environment, constraints, asking, needs, dict(zip(order, declared)))
+            asking = [each for each in rows if each.constrains and each.rule.need.wanted.name in order]  # type: ignore[union-attr]
+            way = self._way(row, subject, constraints, asking)
             words = " ".join([each for each in (way.text, row.rule.fix.text) if each])
             template = FixTemplate(install=(way.wanted,) if way.wanted else (), text=words)
             known = Told(template, way.brief)
             if not way.names_others:
-                self._ways.keep(asked, known)
+                self._ways.keep(key, known)
         return known
 
-    def _way(
-        self,
-        row: Row,
-        environment: Environment,
-        constraints: Clauses,
-        asking: Iterable[Row],
-        needs: Iterable[WindowNeed],
-        declared: Mapping[str, Sequence[_Bound]],
-    ) -> Way:
-        order, need = row.rule.fix.window, row.rule.need
+    def _way(self, row: Row, subject: Subject, constraints: Clauses, asking: Iterable[Row]) -> Way:
+        environment, order, need = subject.environment, row.rule.fix.window, row.rule.need
         if not isinstance(need, WindowNeed):
             need = self._book.windows(order[0], order[1], _EFFECTS[type(need)])
             if _works(need, environment):
@@ -110,16 +115,80 @@ class Pairs:
         for each in asking:
             if isinstance(each.rule.need, DistributionNeed) and each.rule.need.wanted.clauses:
                 ids.setdefault(each.rule.need.wanted.name, []).append(each.rule.id)
-        own = [_own_bound(name, constraints.get(name, ()), ids.get(name, ())) for name in order]
-        bounds = {name: [*declared[name], *mine] for name, mine in zip(order, own)}
-        others = [each for each in needs if each != need]
-        return way_out(self._releases, need, order, environment, constraints, bounds, others)
+        limits, demands = self._asked_of(subject)
+        bounds = {}
+        for name in order:
+            declared = [
+                _Bound(wanted.clauses, f"{by} {text_of(environment.version(by))} requires {wanted.text}")
+                for by, wanted in demands.get(name, ())
+            ]
+            of_pairs = [
+                _Bound(limit.clauses, f"{limit.half} {environment.version(limit.half)} needs another {name}")
+                for limit in limits.get(name, ())
+                if limit.need != need
+            ]
+            bounds[name] = [*declared, *_own_bound(name, constraints.get(name, ()), ids.get(name, ())), *of_pairs]
+        return way_out(self._releases, need, order, environment, constraints, bounds)
 
-    def _needs(self, subject: Subject) -> list[WindowNeed]:
-        """The pairs that have to work together here, also where half of one is not there yet."""
+    def _asked_of(self, subject: Subject) -> tuple[Limits, Demands]:
+        """What the pairs that have to work together ask of their halves, and what other distributions declare."""
         if self._last[0] is not subject:
-            self._last = subject, [need for row, need in self._rows if row.applies(subject) is not False]
-        return self._last[1]
+            limits: dict[str, list[_Limit]] = {}
+            facts = [read(subject) for read in self._readers]
+            for pick, pair in self._pairs:
+                for name, limit in pair.limits(pick(facts), subject):
+                    limits.setdefault(name, []).append(limit)
+            self._last = subject, limits, self._demanded(subject)
+        return self._last[1], self._last[2]
+
+    def _demanded(self, subject: Subject) -> Demands:
+        """What installed distributions declare about halves of pairs, as far as that was observed."""
+        demands: dict[str, list[tuple[str, Wanted]]] = {}
+        for by, entry in (subject.environment.data.get("distributions") or {}).items():
+            requires = entry and entry.get("requires")
+            for wanted, marker in self._about_halves(tuple(requires)) if requires else ():
+                if marker is None or holds(marker, subject.known) is not False:
+                    demands.setdefault(wanted.name, []).append((by, wanted))
+        return demands
+
+    def _about_halves(self, requires: tuple[str, ...]) -> tuple[tuple[Wanted, str | None], ...]:
+        """What some requirements bound of halves of pairs, and the marker of each."""
+        known: tuple[tuple[tuple[Wanted, str | None], ...]] | None = self._lines.get(requires)
+        if known is None:
+            read = [_bounding(line) for line in requires if name_of(line) in self._halves]
+            known = self._lines.keep(requires, (tuple([each for each in read if each is not None]),))
+        return known[0]
+
+
+class _Pair:
+    """Two distributions that a row holds together, where it applies; also where half of them is not there yet."""
+
+    __slots__ = ("_memory", "_need", "_releases", "_row", "readers")
+
+    def __init__(self, row: Row, releases: Releases, memory: Memory) -> None:
+        self._row = row
+        self._need: WindowNeed = row.rule.need  # type: ignore[assignment]
+        asked = [version_of(name) for name in _halves(self._need)]
+        self.readers = list(dict.fromkeys([*asked, *[read for read, _, _ in conditions(row.rule.when)]]))
+        self._releases = releases
+        self._memory = memory
+
+    def limits(self, facts: tuple[Any, ...], subject: Subject) -> tuple[tuple[str, _Limit], ...]:
+        """What each half that is there asks of the other one, by the name of that; `facts` are what `readers` gave."""
+        known: tuple[tuple[tuple[str, _Limit], ...]] | None = self._memory.get(facts)
+        return (known or self._memory.keep(facts, (tuple(self._limits(subject)),)))[0]
+
+    def _limits(self, subject: Subject) -> Iterator[tuple[str, _Limit]]:
+        if self._row.applies(subject) is not False:
+            one, other = _halves(self._need)
+            for name, half in ((one, other), (other, one)):
+                clauses = self._releases.above(self._need, name, subject.environment.version(half))
+                if clauses:
+                    yield name, _Limit(self._need, half, clauses)
+
+
+def _is_of_pair(row: Row) -> bool:
+    return row.rule.severity == "error" and isinstance(row.rule.need, WindowNeed)
 
 
 # What the files say of one distribution, by the table of pairs: the effects whose rows tell the way out.
@@ -233,17 +302,7 @@ class Releases:
             known = self._known.keep(asked, (run, above[0] if above else None))
         return known
 
-    def limits(self, needs: Iterable[WindowNeed], environment: Environment) -> dict[str, tuple[Clause, ...]]:
-        """Upper bounds that the installed half of each pair sets for the other half."""
-        bounds: dict[str, tuple[Clause, ...]] = {}
-        for need in needs:
-            for name, other in ((need.distribution, need.other), (need.other, need.distribution)):
-                above = self._above(need, name, environment.version(other))
-                if above:
-                    bounds[name] = (*bounds.get(name, ()), *above)
-        return bounds
-
-    def _above(self, need: WindowNeed, name: str, there: Any) -> tuple[Clause, ...]:
+    def above(self, need: WindowNeed, name: str, there: Any) -> tuple[Clause, ...]:
         """The upper bound that what is there of one half sets for the other."""
         if not isinstance(there, str):
             return ()
@@ -263,14 +322,12 @@ def way_out(
     environment: Environment,
     constraints: Clauses,
     bounds: Mapping[str, Sequence[_Bound]],
-    others: Sequence[WindowNeed] = (),
 ) -> Way:
     """The way out of a pair that does not work: the first of `order` that can give way does.
 
-    `constraints` are the clauses of the rules that apply, `bounds` why else not every release will do; `others` are
-    further pairs, which the way has to leave whole.
+    `constraints` are the clauses of the rules that apply, `bounds` why not every release will do.
     """
-    sides = [_side(releases, need, name, environment, bounds[name], others) for name in order]
+    sides = [_side(releases, need, name, environment, bounds[name]) for name in order]
     giving = next((side for side in sides if side.possible), None)
     if giving is None:
         reasons = " And ".join([side.excluded_by for side in sides if side.excluded_by])
@@ -309,19 +366,17 @@ def _side(
     name: str,
     environment: Environment,
     bounds: Sequence[_Bound],
-    others: Sequence[WindowNeed],
 ) -> _Side:
     other = need.other if name == need.distribution else need.distribution
     there, version = environment.version(other), environment.version(name)
     serving = releases.serving(need, name, there)
-    all_bounds = [*bounds, *_bounds_of_pairs(releases, name, environment, others)]
-    possible, above = releases.possible(need, name, there, frozenset([bound.clauses for bound in all_bounds]))
+    possible, above = releases.possible(need, name, there, frozenset([bound.clauses for bound in bounds]))
     return _Side(
         name,
         str(version),
         possible,
         above,
-        "" if possible else _why_not(releases, name, serving, all_bounds, there, other),
+        "" if possible else _why_not(releases, name, serving, bounds, there, other),
     )
 
 
@@ -329,19 +384,6 @@ def _own_bound(name: str, clauses: tuple[Clause, ...], ids: Iterable[str]) -> li
     """What the rules that apply ask of a distribution."""
     wanted = name + ",".join([clause.operator + clause.version for clause in clauses])
     return [_Bound(clauses, f"{', '.join(ids)} asks for {wanted}")] if clauses else []
-
-
-def _bounds_of_pairs(
-    releases: Releases, name: str, environment: Environment, pairs: Iterable[WindowNeed]
-) -> Iterator[_Bound]:
-    """What the installed halves of pairs ask of a distribution that is their other half."""
-    for each in pairs:
-        if name in _halves(each):
-            half = each.other if name == each.distribution else each.distribution
-            found = environment.version(half)
-            if isinstance(found, str):
-                clauses = releases.limits((each,), environment).get(name, ())
-                yield _Bound(clauses, f"{half} {found} needs another {name}")
 
 
 def _why_not(
@@ -356,28 +398,14 @@ def _why_not(
     return f"{name} cannot give way: {'; '.join([bound.text for bound in bounds])}." if bounds else ""
 
 
-def _bounds_on(name: str, environment: Environment) -> list[_Bound]:
-    """What the other installed distributions declare about one, as far as their requirements were observed."""
-    bounds = []
-    known = known_of(environment)
-    for by, entry in (environment.data.get("distributions") or {}).items():
-        for line in (entry or {}).get("requires") or ():
-            if name_of(line) == name:
-                wanted = _applying(line, known)
-                if wanted is not None and wanted.clauses:
-                    bounds.append(_Bound(wanted.clauses, f"{by} {entry.get('version')} requires {wanted.text}"))
-    return bounds
-
-
-def _applying(line: str, known: Mapping[str, str]) -> Wanted | None:
-    """A requirement that holds where some marker variables are known; one that cannot be judged is taken to hold."""
+def _bounding(line: str) -> tuple[Wanted, str | None] | None:
+    """A requirement and its marker; None where it is for an extra, cannot be read, or leaves every version."""
     text, _, marker = line.partition(";")
-    if "extra" in marker or (marker and holds(marker, known) is False):
-        return None
     try:
-        return parse_wanted(text.strip())
+        wanted = parse_wanted(text.strip())
     except ValueError:
         return None
+    return (wanted, marker or None) if wanted.clauses and "extra" not in marker else None
 
 
 def _range(side: _Side, allowed: Sequence[str]) -> str:

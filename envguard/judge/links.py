@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from envguard.judge.subject import Finding, text_of, undecided
+from envguard.judge.subject import Finding, optional, shared, text_of, undecided
 from envguard.model import NOT_OBSERVED, Unreadable
 from envguard.rule import FixTemplate
 
@@ -59,7 +59,7 @@ def links(need: LinksNeed, request: Request) -> tuple[Reader, Judge]:
         fix = _NOTHING_TO_DO if noted else None
         return Finding("unmet", needed, f"{found}: {name} goes on without that feature", "broken", need.lost, fix)
 
-    return read, judge
+    return optional("import_links", shared(("links", name, noted and request.backend), read)), judge
 
 
 def _is_about(loss: Mapping[str, Any], backend: str) -> bool:
@@ -111,4 +111,4 @@ def kernels(need: KernelsNeed) -> tuple[Reader, Judge]:
             return Finding("met", needed, f"they are loaded with torch {torch}")
         return Finding("unmet", needed, f"torch {torch}, with which they are not loaded: {reason or 'no reason given'}")
 
-    return read, judge
+    return optional("compiled_kernels", shared(("kernels", name), read)), judge

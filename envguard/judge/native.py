@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from envguard.frozen import Frozen, replace
 from envguard.judge.subject import Finding, SeenDevice, Subject, plain_machine, text_of, undecided
-from envguard.libraries import SUFFIXES, Build, Choice, Library, carried_text, choose, eras_of
+from envguard.libraries import SUFFIXES, TURING, Build, Choice, Library, carried_text, choose, eras_of
 from envguard.model import NOT_OBSERVED, Request, Unreadable
 from envguard.versions import key, parse_clauses, parse_wanted, satisfies
 
@@ -41,7 +41,11 @@ _UNSEEN = Unreadable("the compiled libraries were not observed")
 
 
 class Facts(Frozen):
-    """What decides about the compiled libraries of one distribution, as an environment tells it."""
+    """What decides about the compiled libraries of one distribution, as an environment tells it.
+
+    Of the version of torch's build it is whether that is a CPU build, of the highest compute capability of the visible
+    NVIDIA devices whether it is below `TURING`: nothing else about them makes a difference.
+    """
 
     version: Any
     released: bool
@@ -53,6 +57,7 @@ class Facts(Frozen):
     cxxabi: Any
     build: Any
     asked: str
+    capability: tuple[int, int] | None
     device: Any
     devices: Any
     cuda_override: str | None
@@ -70,6 +75,16 @@ def facts_of(subject: Subject, distribution: str) -> Facts | None:
         _last[:] = subject, distribution, _facts(subject, distribution)
     facts: Facts | None = _last[2]
     return facts
+
+
+def asked_by(aspect: str, facts: Facts) -> Facts:
+    """What one of the needs about a library asks: fewer environments differ in that."""
+    libc = (facts.libc, facts.libstdcxx, facts.cxxabi) if aspect == "libc" else (None, None, None)
+    devices = (facts.device, facts.devices) if aspect == "architectures" else (None, None)
+    return Facts(*facts[:_LIBC], *libc, *facts[_LIBC + 3 : _DEVICE], *devices, *facts[_DEVICE + 2 :])  # type: ignore[index]
+
+
+_LIBC, _DEVICE = Facts.__match_args__.index("libc"), Facts.__match_args__.index("device")
 
 
 def _facts(subject: Subject, distribution: str) -> Any:
@@ -101,8 +116,9 @@ def _facts(subject: Subject, distribution: str) -> Any:
         libc,
         libstdcxx,
         cxxabi,
-        subject.build,
+        _build_of(subject.build),
         subject.request.device_kind,
+        _capability(subject.devices),
         subject.device,
         subject.devices,
         variables.get("BNB_CUDA_VERSION"),
@@ -110,6 +126,21 @@ def _facts(subject: Subject, distribution: str) -> Any:
         tuple([(name, path is not None) for name, path in found.items()]) if isinstance(found, dict) else found,
         kernels.get("loaded") if isinstance(kernels, dict) else None,
     )
+
+
+def _build_of(build: Any) -> Any:
+    if build is None or isinstance(build, Unreadable) or isinstance(build[0], Unreadable):
+        return build
+    return "+cpu" if str(build[0]).endswith("+cpu") else "", *build[1:]
+
+
+def _capability(devices: Any) -> tuple[int, int] | None:
+    from envguard.cuda import parse_capability
+
+    seen = () if isinstance(devices, Unreadable) else devices
+    found = [parse_capability(device.capability) for device in seen if device.kind == "cuda"]
+    highest = max([each for each in found if each], default=None)
+    return highest if highest is None else min(highest, TURING)
 
 
 def _library(entry: Mapping[str, Any]) -> Library:
@@ -145,17 +176,18 @@ class Selection(Frozen):
         return files.pop() if len(files) == 1 else None
 
 
-_selections: dict[Any, Any] = {}
-_MOST_SELECTIONS = 64  # the needs of one rule after the other ask for the same
+_selections: dict[Facts, Any] = {}
+_MOST_SELECTIONS = 500  # the needs of one rule after the other ask for the same
 
 
 def selection(facts: Facts, wheels: Wheels | None) -> Selection | Unreadable | None:
     """What would be loaded; Unreadable where that was not observed, None where no library is for a GPU."""
-    if facts not in _selections:
+    asked = asked_by("library", facts)
+    if asked not in _selections:
         if len(_selections) >= _MOST_SELECTIONS:
             _selections.clear()
-        _selections[facts] = _select(facts, wheels)
-    found: Selection | Unreadable | None = _selections[facts]
+        _selections[asked] = _select(asked, wheels)
+    found: Selection | Unreadable | None = _selections[asked]
     return found
 
 
@@ -178,16 +210,7 @@ def _select(facts: Facts, wheels: Wheels | None) -> Selection | Unreadable | Non
 def _build(facts: Facts, kind: str) -> Build:
     _, cuda, hip, xpu = facts.build
     version = {"cuda": cuda, "rocm": hip, "xpu": xpu}[kind]
-    return Build(kind, version, _highest(facts.devices), facts.cuda_override, facts.rocm_override)
-
-
-def _highest(devices: Any) -> tuple[int, int] | None:
-    """The highest compute capability of the visible NVIDIA devices: bitsandbytes goes by that one."""
-    from envguard.cuda import parse_capability
-
-    seen = () if isinstance(devices, Unreadable) else devices
-    found = [parse_capability(device.capability) for device in seen if device.kind == "cuda"]
-    return max([each for each in found if each], default=None)
+    return Build(kind, version, facts.capability, facts.cuda_override, facts.rocm_override)
 
 
 def suffix_of(system: Any, files: Iterable[str]) -> str:
@@ -573,29 +596,47 @@ def _extensions(aspect: str, facts: Any) -> Finding | None:
     return next((each for each in said if each.status == "unmet"), said[0] if said else None)
 
 
-def releases_that_load(facts: Facts, python: Any, torch: Any, wheels: Wheels | None) -> dict[str, bool | None]:
-    """Whether the wheel of each release has what this machine and torch build need, oldest first; None where of its
-    library no more than the name is known.
+def what_loads(facts: Facts) -> Facts:
+    """What of some facts decides which releases load: nothing about the one that is there, nor an override.
 
-    What was not observed of the machine is no hindrance; an override is left out of account.
+    What was not observed of the machine is no hindrance.
     """
-    plain = replace(facts, cuda_override=None, rocm_override=None, libraries=_UNSEEN, released=True)
-    if not isinstance(plain.system, str):
-        plain = replace(plain, system="Linux")
-    if not isinstance(plain.machine, str):
-        plain = replace(plain, machine="x86_64")
-    return {each.version: _loads(each, plain, python, torch) for each in (wheels.all() if wheels else ())}
+    return replace(
+        facts,
+        version=None,
+        released=True,
+        libraries=_UNSEEN,
+        system=facts.system if isinstance(facts.system, str) else "Linux",
+        machine=facts.machine if isinstance(facts.machine, str) else "x86_64",
+        cuda_override=None,
+        rocm_override=None,
+        loaded=None,
+    )
 
 
-def _loads(release: Released, facts: Facts, python: Any, torch: Any) -> bool | None:
+def releases_that_load(facts: Facts, wheels: Wheels) -> tuple[bool | None, ...]:
+    """Whether the wheel of each release has what `what_loads` tells, oldest first; None where of its library no more
+    than the name is known.
+    """
+    return tuple([_loads(each, facts) for each in wheels.all()])
+
+
+def releases_for(python: Any, torch: Any, wheels: Wheels) -> tuple[bool, ...]:
+    """Whether each release is for a version of Python and of torch, oldest first; what was not observed is none."""
+    return tuple([_is_for(each, python, torch) for each in wheels.all()])
+
+
+def _is_for(release: Released, python: Any, torch: Any) -> bool:
     clauses = parse_clauses(release.python) if release.python else ()
     if isinstance(python, str) and satisfies(python, clauses, "specifier") is False:
         return False
-    if isinstance(torch, str):
-        for text in release.requires:
-            wanted = parse_wanted(text.replace("(", "").replace(")", ""))
-            if wanted.name == "torch" and satisfies(torch, wanted.clauses, "specifier") is False:
-                return False
+    wanted = [parse_wanted(text.replace("(", "").replace(")", "")) for text in release.requires]
+    return not isinstance(torch, str) or not any(
+        each.name == "torch" and satisfies(torch, each.clauses, "specifier") is False for each in wanted
+    )
+
+
+def _loads(release: Released, facts: Facts) -> bool | None:
     carried = _wheel(release, facts.system, facts.machine)
     if not carried:
         return False

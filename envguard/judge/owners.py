@@ -6,7 +6,17 @@ The fix of most of these depends on what was found, so their findings bring thei
 from __future__ import annotations
 
 from envguard.frozen import Frozen
-from envguard.judge.subject import Broken, Finding, shared, text_of, undecided, version_of
+from envguard.judge.subject import (
+    Broken,
+    Finding,
+    fields_of,
+    optional,
+    shared,
+    text_of,
+    undecided,
+    version_of,
+    versions_first,
+)
 from envguard.model import Ranged, Unreadable
 from envguard.rule import FixTemplate
 from envguard.versions import Clause, Wanted, key, satisfies
@@ -66,7 +76,9 @@ def presence(wanted: Wanted, module: str) -> tuple[Reader, Judge]:
             return _without_version(wanted, *facts)
         return Finding("met", text, f"{name} {facts}")
 
-    return shared(("presence", name), read), judge
+    reader = shared(("presence", name), read)
+    versions_first[reader] = name
+    return reader, judge
 
 
 class _Absent(Frozen):
@@ -148,7 +160,15 @@ def _owner_fact(subject: Subject, name: str) -> Any:
     owners = subject.environment.section("import_owners")
     if owners is None or isinstance(owners, Unreadable):
         return owners
-    return owners[name] if name in owners else Unreadable(f"where {name} is imported from was not observed")
+    if name in owners:
+        return owners[name]
+    unseen = _not_observed.get(name)
+    if unseen is None:  # one object each, because dictionaries find that at once
+        unseen = _not_observed[name] = Unreadable(f"where {name} is imported from was not observed")
+    return unseen
+
+
+_not_observed: dict[str, Unreadable] = {}  # by the import names that rules ask about
 
 
 def _place(owner: Any) -> str | None:
@@ -202,7 +222,12 @@ def without(need: WithoutNeed) -> tuple[Reader, Judge]:
     own = version_of(instead)
 
     def read(subject: Subject) -> Any:
-        entries = [(name, subject.environment.distribution(name)) for name in names]
+        environment = subject.environment
+        data, listed = environment.data, environment.data.get("distributions")
+        all_told = data.get("distributions_complete") and not data.get("unreadable")
+        if listed and all_told and listed.keys().isdisjoint(names):  # as nearly everywhere
+            return None
+        entries = [(name, environment.distribution(name)) for name in names]
         there = tuple([(name, entry.get("version")) for name, entry in entries if isinstance(entry, dict)])
         if not there:
             return None if all(entry is None for _, entry in entries) else ()
@@ -260,7 +285,9 @@ def copies(need: CopiesNeed) -> tuple[Reader, Judge]:
         )
         return Finding("unmet", needed, found, None, "warning" if good else None, remedy)
 
-    return read, judge
+    reader = shared(("copies", name), read)
+    fields_of[reader] = name, "duplicates"
+    return reader, judge
 
 
 def _copies(subject: Subject, name: str) -> tuple[tuple[str, str | None], ...]:
@@ -297,4 +324,4 @@ def loaded(need: LoadedNeed) -> tuple[Reader, Judge]:
         found = f"{name} {imported} is imported in this process, {installed} is installed"
         return Finding("unmet", needed, found)
 
-    return read, judge
+    return optional("loaded_modules", shared(("loaded", name, distribution), read)), judge

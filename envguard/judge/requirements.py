@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from envguard.judge.subject import Finding, text_of, undecided
-from envguard.markers import NOT_FOLLOWED, declared, known_of
+from envguard.judge.subject import Finding, fields_of, shared, text_of, undecided
+from envguard.markers import NOT_FOLLOWED, declared
 from envguard.model import Unreadable
 from envguard.versions import parse_clauses, satisfies
 
@@ -29,7 +29,7 @@ def requirements(need: RequirementsNeed) -> tuple[Reader, Judge]:
         requires = entry.get("requires")
         if requires is None:
             return Unreadable(f"the requirements of {name} were not observed")
-        wanted = declared(tuple(requires), known_of(environment))
+        wanted = declared(tuple(requires), subject.known)
         if wanted is None:
             return Unreadable(f"the metadata of {name} cannot be read: one of its requirements is malformed")
         if need.unused:
@@ -118,7 +118,7 @@ def required_in_turn(need: RequiredInTurnNeed) -> tuple[Reader, Judge]:
 def _in_turn(subject: Subject, name: str) -> tuple[tuple[tuple[str, str, str], ...], tuple[str, ...], int]:
     """Requirement, name and declarer of each distribution that is missing; what is not known; how many there are."""
     environment = subject.environment
-    known = known_of(environment)
+    known = subject.known
     missing, unknown = [], []
     pending: list[tuple[str, tuple[str, ...]]] = [(name, ())]
     seen = {name}
@@ -172,7 +172,9 @@ def requires_python(need: RequiresPythonNeed) -> tuple[Reader, Judge]:
             return None
         return Finding("met" if fits else "unmet", needed, f"Python {python}")
 
-    return read, judge
+    reader = shared(("requires_python", name), read)
+    fields_of[reader] = name, "requires_python"
+    return reader, judge
 
 
 def _begins_any(python: str, clauses: Any) -> bool:

@@ -109,26 +109,28 @@ def native(need: NativeNeed, wheels: Wheels | None) -> tuple[Reader, Judge]:
 
         return judge_library(need, facts, wheels)
 
-    return native_of(name), judge
+    return _native_of(name, need.aspect), judge
 
 
-def native_of(name: str) -> Reader:
-    """The reader of what decides about the compiled libraries of a distribution, one for all needs."""
+def _native_of(name: str, aspect: str) -> Reader:
+    """The reader of what decides about the compiled libraries of a distribution; needs that ask the same share it."""
 
     def read(subject: Subject) -> Any:
         if subject.device is None:
             return None  # without a GPU there is nothing to load for one
-        build = subject.build
-        if name != "bitsandbytes" and (build is None or isinstance(build, Unreadable) or not isinstance(build[1], str)):
-            return None  # torch extensions are built for CUDA
-        from envguard.judge.native import facts_of
+        if name != "bitsandbytes":  # what torch extensions need, their files alone tell, and they are built for CUDA
+            build = subject.build
+            files = subject.environment.fact("native_libraries", name)
+            built = None if build is None or isinstance(build, Unreadable) else build[1]
+            if not isinstance(files, list) or not isinstance(built, str):
+                return None
+        from envguard.judge.native import asked_by, facts_of
 
-        return facts_of(subject, name)
+        facts = facts_of(subject, name)
+        return None if facts is None else asked_by(aspect, facts)
 
-    return _native_readers.setdefault(name, read)
-
-
-_native_readers: dict[str, Reader] = {}
+    alike = aspect if aspect in ("libc", "architectures") else "the others"
+    return shared(("native", name, alike), read)
 
 
 def python(need: PythonNeed) -> tuple[Reader, Judge]:

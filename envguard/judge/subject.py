@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from envguard.frozen import Frozen
+from envguard.markers import known_of
 from envguard.model import Ranged, Unreadable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any, TypeAlias
 
     from envguard.model import Environment, Kind, Request, Severity, Status
@@ -68,22 +69,31 @@ class Subject:
     judged for, None where there is none, or Unreadable.
     """
 
-    __slots__ = ("_build", "device", "devices", "environment", "request")
+    __slots__ = ("_build", "_known", "device", "devices", "environment", "request")
 
     def __init__(self, environment: Environment, request: Request) -> None:
         self.environment = environment
         self.request = request
+        self._known: Mapping[str, str] | None = None
         listed = environment.section("accelerators")
         self.devices: Any = listed if isinstance(listed, Unreadable) else _devices(listed or (), request)
         self.device: Any = select(self.devices, request)
         self._build: Any = _NOT_YET
 
     def after(self, environment: Environment) -> Subject:
-        """The environment after a change that leaves its devices as they are."""
+        """The environment after a change that leaves Python, the system and the devices as they are."""
         changed = Subject.__new__(Subject)
         changed.environment, changed.request, changed._build = environment, self.request, _NOT_YET
+        changed._known = self._known
         changed.devices, changed.device = self.devices, self.device
         return changed
+
+    @property
+    def known(self) -> Mapping[str, str]:
+        """The marker variables that are known."""
+        if self._known is None:
+            self._known = known_of(self.environment)
+        return self._known
 
     @property
     def build(self) -> Any:
@@ -201,9 +211,13 @@ def in_range(version: Any, clauses: tuple[Clause, ...], comparison: str) -> bool
 
 # Readers that are the same function for the same fact, so that whoever looks up facts reads each of them once.
 _readers: dict[Any, Reader] = {}
-# What such a reader reads: the version of a distribution, or a fact of a section.
-names_of: dict[Reader, str] = {}
-facts_of: dict[Reader, tuple[str, str]] = {}
+# How a look at many environments (`looks.py`) knows what a shared reader gives without calling it:
+names_of: dict[Reader, str] = {}  # the version of a distribution
+facts_of: dict[Reader, tuple[str, str]] = {}  # a fact of a section
+versions_first: dict[Reader, str] = {}  # the version of a distribution where there is one
+fields_of: dict[Reader, tuple[str, str]] = {}  # None where a distribution's entry has no such field
+sections_of: dict[Reader, str] = {}  # None where there is no such section
+parts_of: dict[Reader, tuple[Reader, ...]] = {}  # what equal facts of other readers decide
 
 
 def version_of(name: str) -> Reader:
@@ -233,6 +247,22 @@ def version_of(name: str) -> Reader:
 def shared(facts: object, read: Reader) -> Reader:
     """The first of the readers that were made for the same facts."""
     return _readers.setdefault(facts, read)
+
+
+def optional(section: str, read: Reader) -> Reader:
+    """A shared reader that gives None where there is no such section."""
+    sections_of[read] = section
+    return read
+
+
+def told_in(section: str) -> Reader:
+    """The reader of the names about which a section tells something."""
+
+    def read(subject: Subject) -> Any:
+        found = subject.environment.data.get(section)
+        return frozenset([name for name in found if found[name] is not None]) if found else None
+
+    return optional(section, shared(("told", section), read))
 
 
 def fact_of(section: str, name: str) -> Reader:
@@ -266,7 +296,7 @@ def current_cuda(subject: Subject) -> Any:
     found = [device for device in listed if device["kind"] in CUDA_KINDS]
     if not found:
         return None
-    first = min(found, key=lambda device: device.get("index") or 0)
+    first = min(found, key=lambda device: device.get("index") or 0) if len(found) > 1 else found[0]
     return first["kind"], first.get("compute_capability")
 
 

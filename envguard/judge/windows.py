@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from envguard.frozen import replace
-from envguard.judge.subject import Finding, undecided, version_of
+from envguard.judge.subject import Finding, parts_of, shared, told_in, undecided, version_of
 from envguard.model import Unreadable
 from envguard.versions import key, satisfies
 
@@ -22,9 +22,13 @@ def window(need: WindowNeed) -> tuple[Reader, Judge]:
     section = "compiled_kernels" if need.effects == ("kernels-skipped",) else "import_links"
     unseen = replace(need, windows=tuple([row for row in need.windows if row.unseen]))
 
+    read_told = told_in(section)
+
     def read(subject: Subject) -> Any:
-        files = subject.environment.fact(section, need.told_by)
-        return read_one(subject), read_other(subject), files is not None and not isinstance(files, Unreadable)
+        return read_one(subject), read_other(subject), need.told_by in (read_told(subject) or ())
+
+    reader = shared(("window", need.distribution, need.other, section, need.told_by), read)
+    parts_of[reader] = read_one, read_other, read_told
 
     def judge(facts: Any) -> Finding | None:
         version, other, files_told = facts
@@ -40,7 +44,7 @@ def window(need: WindowNeed) -> tuple[Reader, Judge]:
             return _without_other(asked, version, other, pair)
         return _judged(asked, version, other, pair)
 
-    return read, judge
+    return reader, judge
 
 
 def _without_other(need: WindowNeed, version: str, other: Unreadable, pair: str) -> Finding:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ERROR_SCHEMA = "envguard.error/1"
 # Together they keep memory flat over any number of reports, whatever their strings hold.
-_MOST_REMEMBERED, _MOST_FRAGMENTS, _LONGEST_REMEMBERED = 2_000, 4_000, 4_000
+_MOST_REMEMBERED, _MOST_FRAGMENTS, _LONGEST_REMEMBERED = 2_000, 6_000, 4_000
 
 _START = f'{{"schema":"{REPORT_SCHEMA}","envguard":{_quoted(__version__)},"rules":'
 _HALF = "\\ud"  # how JSON writes half a surrogate pair (and a whole one, and some Windows paths)
