@@ -61,8 +61,8 @@ class Memory:
 class Memories:
     """Memories of one size together, so that memory is flat over any number of environments.
 
-    Where they are full, the one that holds most begins a generation: few facts give few answers, which are asked for
-    again and again, and one whose facts are always new does not push these out.
+    Where they are full, those that hold most begin a generation: few facts give few answers, which are asked for again
+    and again, and what has always new facts does not push these out.
     """
 
     __slots__ = ("_each", "_kept")
@@ -84,11 +84,12 @@ class Memories:
             self._age()
 
     def _age(self) -> None:
+        most = max([len(memory.known) for memory in self._each])
         for memory in self._each:
-            memory.before = {}
-        fullest = max(self._each, key=lambda memory: len(memory.known))
-        fullest.before = dict(fullest.known)
-        fullest.known.clear()  # the same object, which those who ask hold
+            is_full = 2 * len(memory.known) >= most
+            memory.before = dict(memory.known) if is_full else {}
+            if is_full:
+                memory.known.clear()  # the same object, which those who ask hold
         self._kept = 1 + sum([len(memory.known) for memory in self._each])
 
 

@@ -82,6 +82,7 @@ class Row:
     """One rule, ready to be applied: it remembers what equal facts gave."""
 
     __slots__ = (
+        "_conditions",
         "_fix",
         "_judge",
         "_skipped",
@@ -113,12 +114,15 @@ class Row:
         is_text = not (template.installs or template.unset or template.carried)
         self._fix = Fix(template.text or "", ()) if is_text else None
         self.memory: Memory | None = None  # most checks look at one environment
+        self._conditions: list[Condition] | None = None
         self._skipped: dict[str, Found] = {}
 
     def applies(self, subject: Subject) -> bool | None:
         """Whether the row is for this environment; None where a fact that decides it was not observed."""
         known = True
-        for read, test, wanted in conditions(self.rule.when):
+        if self._conditions is None:
+            self._conditions = conditions(self.rule.when)
+        for read, test, wanted in self._conditions:
             holds = test(read(subject), wanted)
             if holds is False:
                 return False

@@ -187,6 +187,11 @@ def satisfies(version: str, clauses: tuple[Clause, ...], comparison: str) -> boo
     return all(_specified(version, parsed, clause) for clause in clauses)
 
 
+def public_release(parsed: Key) -> Key | None:
+    """The key of a release without its local part; None for that of a pre-, post- or development release."""
+    return (*parsed[:5], ()) if parsed[2:5] == (_NO_PRE, _NO_POST, _NO_DEV) else None
+
+
 def _is_pre_release(parsed: Key) -> bool:
     return bool(parsed[2] != _NO_PRE or parsed[4] != _NO_DEV)
 
@@ -222,8 +227,9 @@ def _plain_bound(version: str) -> Key | None:
 
 def _specified(version: str, parsed: Key, clause: Clause) -> bool:
     bound = _plain_bound(clause.version)
-    if bound is None or bound[5] or parsed[2:5] != (_NO_PRE, _NO_POST, _NO_DEV) or clause.operator in ("~=", "==="):
+    public = public_release(parsed)
+    if bound is None or bound[5] or public is None or clause.operator in ("~=", "==="):
         from packaging.specifiers import SpecifierSet
 
         return SpecifierSet(clause.operator + clause.version).contains(version, prereleases=True)
-    return _holds((*parsed[:5], ()), clause)
+    return _holds(public, clause)

@@ -5,7 +5,8 @@ Either may give way, as far as the rules that apply and the requirements of what
 
 from __future__ import annotations
 
-from _operator import itemgetter  # the C function alone
+from _bisect import bisect_left  # the C functions alone
+from _operator import itemgetter
 
 from envguard.fixes import newest_run
 from envguard.frozen import Frozen
@@ -14,7 +15,7 @@ from envguard.judge.windows import rows_for, serves, worst
 from envguard.markers import holds, name_of
 from envguard.rows import conditions
 from envguard.rule import DistributionNeed, FixTemplate, KernelsNeed, LinksNeed, WindowNeed
-from envguard.versions import Clause, Wanted, key, parse_wanted, satisfies
+from envguard.versions import Clause, Wanted, key, parse_wanted, public_release, satisfies
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -234,10 +235,36 @@ class Releases:
 
     def serving(self, need: WindowNeed, name: str, there: Any) -> tuple[str, ...]:
         """Those of one half that work with what is there of the other, as far as that is known."""
-        asked = need.distribution, need.other, need.effects, name, there if isinstance(there, str) else None
+        asked = need.distribution, need.other, need.effects, name, self._place(need, name, there)
         known: tuple[tuple[str, ...]] | None = self._known.get(asked)
         if known is None:
             known = self._known.keep(asked, (self._serving(need, name, there),))
+        return known[0]
+
+    def _place(self, need: WindowNeed, name: str, there: Any) -> Any:
+        """What stands for the version of the half beside `name`: of a plain release its place among the bounds of the
+        rows, because releases with the same place are served alike.
+        """
+        if not isinstance(there, str):
+            return None
+        bounds = self._bounds(need, need.other if name == need.distribution else need.distribution)
+        parsed = key(there)
+        public = None if parsed is None else public_release(parsed)
+        if bounds is None or public is None:
+            return there
+        place = bisect_left(bounds, public)
+        return place, place < len(bounds) and bounds[place] == public
+
+    def _bounds(self, need: WindowNeed, half: str) -> list[Any] | None:
+        """The versions with which rows compare one half, in order; None where they do so in other ways too."""
+        asked = need.distribution, need.other, need.effects, half, "bounds"
+        known: tuple[list[Any] | None] | None = self._known.get(asked)
+        if known is None:
+            of_first = half == need.distribution
+            clauses = [clause for row in need.windows for clause in (row.releases if of_first else row.needs or ())]
+            keys = [key(clause.version) if clause.operator in _ORDERED else None for clause in clauses]
+            found = [each for each in keys if each is not None and each == public_release(each)]
+            known = self._known.keep(asked, (sorted(found) if len(found) == len(keys) else None,))
         return known[0]
 
     def _serving(self, need: WindowNeed, name: str, there: Any) -> tuple[str, ...]:
@@ -292,7 +319,7 @@ class Releases:
         """The newest of those that work with what is there of the other half and that nothing excludes, without a gap;
         and the first release after them.
         """
-        asked = need.distribution, need.other, need.effects, name, there if isinstance(there, str) else None, bounds
+        asked = need.distribution, need.other, need.effects, name, self._place(need, name, there), bounds
         known: tuple[tuple[str, ...], str | None] | None = self._known.get(asked)
         if known is None:
             released, serving = self.all(name), self.serving(need, name, there)
@@ -306,13 +333,16 @@ class Releases:
         """The upper bound that what is there of one half sets for the other."""
         if not isinstance(there, str):
             return ()
-        asked = need.distribution, need.other, need.effects, name, there, "above"
+        asked = need.distribution, need.other, need.effects, name, self._place(need, name, there), "above"
         known: tuple[tuple[Clause, ...]] | None = self._known.get(asked)
         if known is None:
             released, good = self.all(name), self.serving(need, name, there)
             later = released[released.index(good[-1]) + 1 :] if good else ()
             known = self._known.keep(asked, ((Clause("<", later[0]),) if later else (),))
         return known[0]
+
+
+_ORDERED = (">=", "<=", ">", "<", "==", "!=")
 
 
 def way_out(

@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 ERROR_SCHEMA = "envguard.error/1"
 # Together they keep memory flat over any number of reports, whatever their strings hold.
-_MOST_REMEMBERED, _MOST_FRAGMENTS, _LONGEST_REMEMBERED = 2_000, 6_000, 4_000
+_MOST_REMEMBERED, _MOST_FRAGMENTS, _MOST_NEW, _LONGEST_REMEMBERED = 2_000, 20_000, 2_000, 4_000
 
 _START = f'{{"schema":"{REPORT_SCHEMA}","envguard":{_quoted(__version__)},"rules":'
 _HALF = "\\ud"  # how JSON writes half a surrogate pair (and a whole one, and some Windows paths)
 _BECAUSE, _IGNORED = ',"because":', ',"ignored":true'
 
 # id(outcome) -> the outcome and its JSON. Each entry keeps its outcome alive, so an id that is found is that outcome's.
-# What is not asked for again while as many others are encoded is forgotten.
+# What is met once alone, because it names a path, stays among the new ones and is forgotten with these.
 _fragments: dict[int, tuple[Outcome, str]] = {}
-_fragments_before: dict[int, tuple[Outcome, str]] = {}
+_new_fragments: dict[int, tuple[Outcome, str]] = {}
 # An outcome without its commands -> its JSON before and after them.
 _halves: dict[Any, tuple[str, str]] = {}
 _FIX = Outcome.__match_args__.index("fix")
@@ -111,13 +111,13 @@ def _remembered(outcomes: tuple[Outcome, ...]) -> str:
 def _fragment(outcome: Outcome) -> tuple[Outcome, str]:
     if outcome.fix is not None and outcome.fix.commands:
         return outcome, _with_commands(outcome, outcome.fix)
-    made = _fragments_before.pop(id(outcome), None) or (outcome, _outcome(outcome))
-    if len(_fragments) >= _MOST_FRAGMENTS:
-        _fragments_before.clear()
-        _fragments_before.update(_fragments)
-        _fragments.clear()
+    met = _new_fragments.pop(id(outcome), None)
+    made = met or (outcome, _outcome(outcome))
+    memory, most = (_fragments, _MOST_FRAGMENTS) if met else (_new_fragments, _MOST_NEW)
+    if len(memory) >= most:
+        memory.clear()
     if len(made[1]) <= _LONGEST_REMEMBERED:
-        _fragments[id(outcome)] = made
+        memory[id(outcome)] = made
     return made
 
 

@@ -133,7 +133,10 @@ def test_memory_stays_bounded_over_many_reports_and_long_strings() -> None:
     for number in range(2 * json._MOST_FRAGMENTS):
         many = outcome(f"a/rule-{number}", f"needs {number}", "f", source=str(number))
         json.report_line(report(backend(Request("gguf"), None, "ok", many, schemes={str(number): "ok"})))
-    kept = json._fragments, json._fragments_before, json._halves, json._texts, json._verdicts
+        if number % 2:
+            json.report_line(report(backend(Request("gguf"), None, "ok", many)))
+    kept = json._fragments, json._new_fragments, json._halves, json._texts, json._verdicts
+    assert json._fragments
     assert all(len(memory) <= json._MOST_FRAGMENTS for memory in kept)
     long = outcome("a/long", "n" * 1_000_000, "f")
     json.report_line(report(backend(Request("gguf"), None, "ok", long)))
