@@ -8,7 +8,7 @@ from __future__ import annotations
 from _operator import itemgetter  # the C function alone
 
 from envguard.judge.subject import facts_of, fields_of, names_of, parts_of, sections_of, versions_first
-from envguard.model import NOT_OBSERVED
+from envguard.model import NOT_OBSERVED, Unreadable
 from envguard.rule import KernelsNeed, LinksNeed, OwnerNeed, RequiredInTurnNeed, RequirementsNeed, distributions_of
 
 TYPE_CHECKING = False
@@ -166,8 +166,8 @@ class _Answers(dict["Any", "tuple[Any, ...]"]):
         self._asked = asked
 
     def __missing__(self, fact: Any) -> tuple[Any, ...]:
-        # a version that is not observed and one that is no version answer alike, and are told apart in words
-        seen = isinstance(fact, str)
+        # what is not observed and a version that is none answer alike, and are told apart in words, with the reason
+        seen = fact if isinstance(fact, Unreadable) else isinstance(fact, str)
         made = tuple([(seen, *[test(fact, wanted) for test, wanted in tests]) for tests in self._asked])
         if len(self) >= _MOST_ANSWERS:
             self.clear()
@@ -288,11 +288,10 @@ def _reads_one_of(read: Reader, changed: frozenset[str]) -> bool:
         return names_of[read] in changed
     if read in fields_of:
         return fields_of[read][0] in changed
-    section = facts_of[read][0] if read in facts_of else sections_of.get(read)
-    return section is None or section in _CHANGING
+    return read not in facts_of or facts_of[read][0] in _CHANGING
 
 
-_CHANGING = ("torch_build", "import_owners", "import_links", "compiled_kernels")  # beside the distributions themselves
+_CHANGING = ("torch_build", "import_owners")  # beside the distributions themselves
 
 
 def _can_change(row: Row, changed: frozenset[str]) -> bool:

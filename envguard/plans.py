@@ -6,20 +6,19 @@ Many machines share the words of a fix, so these are written once with a sign in
 from __future__ import annotations
 
 from envguard.carried import filled
-from envguard.cuda import driver_runs, parse_capability
-from envguard.fixes import PYTHON, TorchFix, anew, fits, installer, merge, narrow, plan_commands, render
-from envguard.frozen import Frozen
-from envguard.judge.subject import SeenDevice, plain_machine
+from envguard.fixes import PYTHON, TorchFix, anew, contradict, installer, merge, plan_commands, render
 from envguard.looks import Memories
 from envguard.markers import declared, known_of
 from envguard.model import Environment, Fix, Plan, with_fix
 from envguard.rows import BLOCKED, applied
+from envguard.rule import FixTemplate
+from envguard.torchbuilds import TorchBuilds, has_index
 from envguard.versions import Clause, normalize, parse_wanted, satisfies
 from envguard.ways import Pairs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any, TypeAlias
 
     from envguard.evaluate import Evaluator
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from envguard.judge.subject import Subject
     from envguard.model import Outcome
     from envguard.rows import Found, Row
-    from envguard.rule import FixTemplate, TorchBuild
     from envguard.rulebook import RuleBook
     from envguard.versions import Wanted
 
@@ -35,28 +33,22 @@ if TYPE_CHECKING:
     Constraints: TypeAlias = Mapping[str, tuple[Clause, ...]]
 
 _NOTHING_IGNORED: frozenset[str] = frozenset()
-_LAST_INTEL_MAC = "2.2.2"  # the newest on PyPI with a wheel for macosx_10_9_x86_64, looked up on 2026-11-22
-_INDEX = "https://download.pytorch.org/whl"
-
-
-class _Machine(Frozen):
-    """What decides which torch build fits a machine. `release` is the installed one, if it is a released one."""
-
-    kind: str
-    is_seen: bool
-    capability: Any
-    has_torch: bool
-    release: str | None
-    system: Any
-    machine: Any
-    driver_major: int | None
-    musl: bool
 
 
 class _Attempt:
     """What a plan installs and takes out, and its commands for each kind of installer."""
 
-    __slots__ = ("commands", "owners", "reinstall", "remove", "requirements", "torch", "uninstall", "wanted")
+    __slots__ = (
+        "commands",
+        "is_possible",
+        "owners",
+        "reinstall",
+        "remove",
+        "requirements",
+        "torch",
+        "uninstall",
+        "wanted",
+    )
 
     def __init__(
         self,
@@ -74,6 +66,7 @@ class _Attempt:
         self.remove = remove
         own = (torch.requirement,) if torch is not None and torch.requirement else ()
         self.wanted = tuple([parse_wanted(text) for text in (*requirements, *own, *reinstall)])
+        self.is_possible = not any(contradict(wanted.clauses) for wanted in self.wanted)
         self.commands: dict[Installer, tuple[str, ...]] = {}
         installed = [wanted.name for wanted in self.wanted]
         self.owners = {
@@ -91,11 +84,10 @@ class Mender:
         self._backend = evaluator.backend
         self._request = evaluator.request
         self._course = evaluator.course
-        self._releases = frozenset([build.release for build in self._book.torch_builds])
         memories = Memories()
         self._constraints, self._fixes, self._attempts = memories.new(), memories.new(), memories.new()
-        self._majors, self._fitting, self._torches = memories.new(), memories.new(), memories.new()
         self._loading = memories.new()
+        self._torch = TorchBuilds(self._book, self._request, memories)
         self._pairs = Pairs(self._book, self._course.steps, memories)
 
     def mend(
@@ -106,27 +98,26 @@ class Mender:
         rows = [found[0] for found in judged]
         rules = self._constraints_of(rows)
         constraints = self._pairs.limited(rules, subject)
-        machine = self._machine(subject) if [1 for found in judged if found[3] and found[3].torch] else None
         judged = self._filled(judged, subject)
         outcomes = [found[1] for found in judged]
         for place, template in [(place, found[3]) for place, found in enumerate(judged) if found[3]]:
             outcome = outcomes[place]
             if template.window:
-                way = self._pairs.way(rows[place], subject, rules, rows)
+                way = self._pairs.way(rows[place], subject, rules, rows, self._torch.runnable(subject))
                 message = f"{outcome.message}: {way.brief}"
-                fix = self._fix(rows[place], way.template, None, rules, how)
+                fix = self._fix_of_pair(rows[place], way.template, subject, rules, how)
             else:
                 message = outcome.message
-                fix = self._fix(rows[place], template, machine, constraints, how)
+                fix = self._fix(rows[place], template, subject, constraints, how)
             outcomes[place] = with_fix(outcome, message, Fix(fix.text, _written(fix.commands, python)))
         failing = [found[0] for found in judged if found[2] == BLOCKED]
         packages = _package_fixes(judged)
         if not packages or how.install is None:
             return outcomes, None
-        attempt, left = self._attempt(subject, machine, looked, values, rows, packages)
+        attempt, left = self._attempt(subject, looked, values, rows, packages)
         names = tuple([row.rule.id for row in left])
         resolves = tuple([row.rule.id for row in failing if row.rule.id not in names])
-        if not resolves:
+        if not resolves or not attempt.is_possible:
             return outcomes, None
         commands = attempt.commands.get(how)
         if commands is None:
@@ -148,20 +139,28 @@ class Mender:
             known = self._constraints.keep(asked, clauses)
         return known
 
-    def _fix(
-        self, row: Row, template: FixTemplate, machine: _Machine | None, constraints: Constraints, how: Installer
-    ) -> Fix:
+    def _fix(self, row: Row, template: FixTemplate, subject: Subject, constraints: Constraints, how: Installer) -> Fix:
         """The fix of an unmet rule, with PYTHON for the interpreter."""
         rule = row.rule
         torch = None
-        if machine is not None and template.torch:
+        if template.torch:
             own = rule.need.wanted.clauses if row.advises else ()  # type: ignore[union-attr]
-            torch = self._torch(machine, (*constraints.get("torch", ()), *own))
+            torch = self._torch.fix(subject, (*constraints.get("torch", ()), *own))
         is_own = template is rule.fix
         names = row.wants if is_own else [wanted.name for wanted in (*template.install, *template.reinstall)]
         asked = row if is_own else template, how, torch, *map(constraints.get, names)
         known: Fix | None = self._fixes.get(asked)
         return known or self._fixes.keep(asked, render(template, constraints, how, torch))
+
+    def _fix_of_pair(
+        self, row: Row, template: FixTemplate, subject: Subject, rules: Constraints, how: Installer
+    ) -> Fix:
+        """The fix of a pair; where the way is another torch, and its builds have an index of their own, from there."""
+        clauses = _clauses_for("torch", (template,))
+        if not clauses or not has_index(subject):
+            return self._fix(row, template, subject, rules, how)
+        asked = {**rules, "torch": (*rules.get("torch", ()), *clauses)}
+        return self._fix(row, FixTemplate(torch=True, text=template.text), subject, asked, how)
 
     def _filled(self, judged: Sequence[Found], subject: Subject) -> Sequence[Found]:
         """Rows with their fixes, and in these the releases that they ask for by what they carry."""
@@ -174,47 +173,9 @@ class Mender:
             return fix
         return filled(fix, self._book, self._backend, subject, self._loading)
 
-    def _machine(self, subject: Subject) -> _Machine:
-        environment, device = subject.environment, subject.device
-        fact = environment.fact
-        installed = environment.version("torch")
-        has_torch = isinstance(installed, str)
-        release = installed.partition("+")[0] if has_torch else None
-        seen = isinstance(device, SeenDevice)
-        return _Machine(
-            device.kind if seen else self._request.device_kind,
-            seen,
-            device.capability if seen else None,
-            has_torch,
-            release if release in self._releases else None,
-            fact("host", "system"),
-            fact("host", "machine"),
-            self._driver_major(fact("drivers", "nvidia"), fact("drivers", "cuda")),
-            str(fact("host", "libc")).startswith("musl"),
-        )
-
-    def _torch(self, machine: _Machine, clauses: tuple[Clause, ...]) -> TorchFix:
-        """The torch build that fits the machine and some clauses: those of every error rule, and of the one to mend."""
-        asked = machine.driver_major, machine.capability, clauses
-        builds: tuple[TorchBuild, ...] | None = self._fitting.get(asked)
-        if builds is None:
-            builds = self._fitting.keep(asked, fitting(self._book, *asked))
-        known: TorchFix | None = self._torches.get((machine, clauses))
-        return known or self._torches.keep((machine, clauses), torch_fix(self._book, machine, clauses, builds))
-
-    def _driver_major(self, driver: Any, supported: Any) -> int | None:
-        """The newest CUDA major that a driver runs, None where the driver is not known."""
-        known: tuple[int | None] | None = self._majors.get((driver, supported))
-        if known is None:
-            oldest = self._book.oldest_drivers.items()
-            majors = [major for major, first in oldest if driver_runs(f"{major}.0", first, driver, supported)]
-            known = self._majors.keep((driver, supported), (max(majors, default=None),))
-        return known[0]
-
     def _attempt(
         self,
         subject: Subject,
-        machine: _Machine | None,
         looked: Sequence[Found | None],
         values: list[Any],
         rows: list[Row],
@@ -226,20 +187,13 @@ class Mender:
         looks = self._course.looks
         while True:
             rules = self._constraints_of(rows)
-            constraints = self._pairs.limited(rules, subject)
-            torch = None
-            if [True for template in packages.values() if template.torch]:
-                machine = machine or self._machine(subject)
-                torch = self._torch(machine, constraints.get("torch", ()))
             fixes = {row: fix for row, fix in packages.items() if not fix.window}
+            attempt = self._what(fixes, rules, subject)
             if len(fixes) < len(packages):  # pairs are mended as they are after everything else
-                before = subject
-                if fixes:
-                    then, _ = apply(self._book, subject.environment, self._what(fixes, constraints, torch))
-                    before = subject.after(then)
-                ways = before, rules, rows
+                before = subject.after(apply(self._book, subject.environment, attempt)[0]) if fixes else subject
+                ways = before, rules, rows, self._torch.runnable(subject)
                 fixes |= {row: self._pairs.way(row, *ways).template for row, fix in packages.items() if fix.window}
-            attempt = self._what(fixes, constraints, torch)
+                attempt = self._what(fixes, rules, subject)
             then, changed = apply(self._book, subject.environment, attempt)
             after = subject.after(then)
             again: Sequence[Found | None]
@@ -256,10 +210,19 @@ class Mender:
             packages = {**failing, **packages}
             rows = list(dict.fromkeys([*rows, *[found[0] for found in judged]]))
 
-    def _what(self, packages: dict[Row, FixTemplate], constraints: Constraints, torch: TorchFix | None) -> _Attempt:
+    def _what(self, packages: dict[Row, FixTemplate], rules: Constraints, subject: Subject) -> _Attempt:
         """What to install: each failing rule's own fix, and for a missing backend all that belongs to it."""
         templates = packages.values()
         wanted = [each for template in templates for each in template.install]
+        clauses = _clauses_for("torch", templates)
+        builds = [True for template in templates if template.torch] or (clauses and has_index(subject))
+        if builds:
+            wanted = [each for each in wanted if each.name != "torch"]
+        changing = {each.name for each in wanted if not _is_met(each, rules, subject.environment)}
+        if builds and not self._torch.keeps(subject, (*rules.get("torch", ()), *clauses)):
+            changing.add("torch")
+        constraints = self._pairs.limited(rules, subject, changing)
+        torch = self._torch.fix(subject, (*constraints.get("torch", ()), *clauses)) if builds else None
         if f"{self._backend.name}/installed" in [row.rule.id for row in packages]:
             wanted += self._backend.install
         again = [each for template in templates for each in template.reinstall]
@@ -280,73 +243,21 @@ def _package_fixes(judged: Sequence[Found]) -> dict[Row, FixTemplate]:
     return {row: fix for row, _, rank, fix in judged if rank == BLOCKED and fix and fix.installs}
 
 
+def _clauses_for(name: str, fixes: Iterable[FixTemplate]) -> tuple[Clause, ...]:
+    """What some fixes ask of a distribution that they install."""
+    return tuple([clause for fix in fixes for each in fix.install if each.name == name for clause in each.clauses])
+
+
+def _is_met(wanted: Wanted, rules: Constraints, environment: Environment) -> bool:
+    """Whether an installer leaves a distribution as it is that has to meet the rules too."""
+    version = environment.version(wanted.name)
+    clauses = (*wanted.clauses, *rules.get(wanted.name, ()))
+    return isinstance(version, str) and satisfies(version, clauses, "specifier") is True
+
+
 def _written(commands: tuple[str, ...], python: str) -> tuple[str, ...]:
     """Commands for one interpreter."""
     return tuple([command.replace(PYTHON, python) for command in commands])
-
-
-def fitting(
-    book: RuleBook, driver_major: int | None, capability: str | None, clauses: tuple[Clause, ...]
-) -> tuple[TorchBuild, ...]:
-    """The released torch builds that a driver and a device run and that meet some clauses, oldest first."""
-    return tuple([build for build in book.torch_builds if fits(build, clauses, driver_major, capability)])
-
-
-def torch_fix(
-    book: RuleBook, machine: _Machine, clauses: tuple[Clause, ...], builds: tuple[TorchBuild, ...]
-) -> TorchFix:
-    """The torch build for the machine, of those that fit its driver, its device, and what the rules ask of torch."""
-    if machine.kind == "rocm":
-        return TorchFix("Install the ROCm build of torch for this machine: https://pytorch.org/get-started/locally")
-    if machine.kind == "xpu":
-        return TorchFix("Install the Intel GPU build of torch.", "torch", f"{_INDEX}/xpu", machine.has_torch)
-    if machine.musl:
-        return TorchFix(
-            "torch has no wheels for musl, the C library of Alpine Linux: use a system with glibc, such as the image"
-            " python:3.12-slim."
-        )
-    if machine.system == "Darwin" and plain_machine(str(machine.machine)) == "x86_64":
-        last = f"torch=={_LAST_INTEL_MAC}"
-        if satisfies(_LAST_INTEL_MAC, clauses, "specifier"):
-            return TorchFix("Install the last torch with wheels for Intel Macs.", last)
-        return TorchFix(f"The last torch with wheels for Intel Macs is {last}: use a Mac with Apple silicon, or Linux.")
-    if machine.kind == "mps" or machine.system == "Darwin":
-        return TorchFix("Install torch; its macOS build serves the GPU.", "torch")
-    # what the wheels of another architecture hold is not in the table
-    if isinstance(machine.machine, str) and plain_machine(machine.machine) != "x86_64":
-        return TorchFix("Install a torch build for this machine: https://pytorch.org/get-started/locally")
-    if not machine.is_seen and machine.driver_major is None:
-        requirement = f"torch{narrow(clauses)}"
-        return TorchFix(f"Install {requirement}.", requirement)
-    if not builds:
-        local = [build for build in book.local_builds if fits(build, clauses, machine.driver_major, machine.capability)]
-        if local:
-            build = local[-1]
-            text = (
-                f"The torch {build.release} build for CUDA {build.cuda} on PyTorch's own index has code for this GPU."
-            )
-            return TorchFix(text, f"torch=={build.release}", f"{_INDEX}/{build.local}", machine.has_torch)
-        return TorchFix(
-            "No released torch fits the driver, the GPU and the rules together: update the NVIDIA driver first."
-        )
-    kept = next((build for build in builds if build.release == machine.release), None)
-    build = kept or builds[-1]
-    text = f"The torch {build.release} wheels are built for CUDA {build.cuda}, which this machine's driver and GPU run."
-    requirement = f"torch=={build.release}" if kept else _below_the_next(book, build, clauses)
-    if machine.system == "Windows":  # the Windows wheels on PyPI are CPU builds
-        newest = parse_capability(machine.capability) or (0, 0)
-        tag = "cu130" if build.cuda.startswith("13") else "cu128" if newest >= (10, 0) else "cu126"
-        text = (
-            f"On Windows the builds for CUDA are on an index of PyTorch's own; this driver and GPU run those of {tag}."
-        )
-        return TorchFix(text, requirement, f"{_INDEX}/{tag}", machine.has_torch)
-    return TorchFix(text, requirement, None, machine.has_torch)
-
-
-def _below_the_next(book: RuleBook, build: TorchBuild, clauses: tuple[Clause, ...]) -> str:
-    """Torch up to a build: a range leaves the installer the choice of what the inspected Python can have."""
-    above = book.torch_builds[book.torch_builds.index(build) + 1 :]
-    return f"torch{narrow((*clauses, Clause('<', above[0].release)) if above else clauses)}"
 
 
 def apply(book: RuleBook, environment: Environment, attempt: _Attempt) -> tuple[Environment, frozenset[str]]:

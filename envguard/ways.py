@@ -8,7 +8,7 @@ from __future__ import annotations
 from _bisect import bisect_left  # the C functions alone
 from _operator import itemgetter
 
-from envguard.fixes import newest_run
+from envguard.fixes import contradict, narrow, newest_run
 from envguard.frozen import Frozen
 from envguard.judge.subject import text_of, version_of
 from envguard.judge.windows import rows_for, serves, worst
@@ -19,7 +19,7 @@ from envguard.versions import Clause, Wanted, key, parse_wanted, public_release,
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
     from typing import Any, TypeAlias
 
     from envguard.judge.subject import Subject
@@ -60,6 +60,9 @@ class _Limit(Frozen):
     clauses: tuple[Clause, ...]
 
 
+_OF_MACHINE = "the driver and the GPU run torch"
+
+
 class Pairs:
     """The pairs that a request is about; it remembers what equal versions gave."""
 
@@ -70,24 +73,37 @@ class Pairs:
         pairs = [_Pair(row, self._releases, memories.new()) for row in rows if _is_of_pair(row)]
         self._readers = list(dict.fromkeys([read for pair in pairs for read in pair.readers]))
         self._pairs = [(itemgetter(*map(self._readers.index, pair.readers)), pair) for pair in pairs]
-        self._ways, self._lines = memories.new(), memories.new()
+        self._ways, self._lines, self._shuts = memories.new(), memories.new(), memories.new()
         self._halves = frozenset([name for row in rows for name in row.rule.fix.window])
         self._last: tuple[Subject | None, Limits, Demands] = None, {}, {}  # one subject is asked about several times
 
-    def limited(self, constraints: Clauses, subject: Subject) -> Clauses:
-        """Constraints with the bounds that the installed halves of pairs set for the other halves."""
-        limits, _ = self._asked_of(subject)
-        bounds = {
-            name: (*constraints.get(name, ()), *[clause for limit in those for clause in limit.clauses])
-            for name, those in limits.items()
-        }
-        return {**constraints, **bounds}
+    def limited(self, constraints: Clauses, subject: Subject, changing: Container[str] = ()) -> Clauses:
+        """Constraints with the bounds that the installed halves of pairs set for the other halves.
 
-    def way(self, row: Row, subject: Subject, constraints: Clauses, rows: Iterable[Row]) -> Told:
-        """The way out of the pair that a row is about; `rows` are those that apply."""
+        A half that is changing sets none, and neither does one that leaves no release: then that half has to change.
+        """
+        limits, _ = self._asked_of(subject)
+        limited = {**constraints}
+        for name, those in limits.items():
+            for limit in those:
+                both = (*limited.get(name, ()), *limit.clauses)
+                if limit.half not in changing and not self._shut(both):
+                    limited[name] = both
+        return limited
+
+    def _shut(self, clauses: tuple[Clause, ...]) -> bool:
+        known: tuple[bool] | None = self._shuts.get(clauses)
+        return (known or self._shuts.keep(clauses, (contradict(clauses),)))[0]
+
+    def way(
+        self, row: Row, subject: Subject, constraints: Clauses, rows: Iterable[Row], runnable: tuple[Clause, ...]
+    ) -> Told:
+        """The way out of the pair that a row is about; `rows` are those that apply, `runnable` is what bounds torch on
+        this machine.
+        """
         environment, order = subject.environment, row.rule.fix.window
         limits, demands = self._asked_of(subject)
-        asked: list[Any] = [row]
+        asked: list[Any] = [row, runnable if "torch" in order else None]
         for name in order:
             own = frozenset([wanted.clauses for _, wanted in demands.get(name, ())])
             asked += environment.version(name), constraints.get(name), tuple(limits.get(name, ())), own
@@ -95,7 +111,7 @@ class Pairs:
         known: Told | None = self._ways.get(key)
         if known is None:
             asking = [each for each in rows if each.constrains and each.rule.need.wanted.name in order]  # type: ignore[union-attr]
-            way = self._way(row, subject, constraints, asking)
+            way = self._way(row, subject, constraints, asking, runnable)
             words = " ".join([each for each in (way.text, row.rule.fix.text) if each])
             template = FixTemplate(install=(way.wanted,) if way.wanted else (), text=words)
             known = Told(template, way.brief)
@@ -103,7 +119,14 @@ class Pairs:
                 self._ways.keep(key, known)
         return known
 
-    def _way(self, row: Row, subject: Subject, constraints: Clauses, asking: Iterable[Row]) -> Way:
+    def _way(
+        self,
+        row: Row,
+        subject: Subject,
+        constraints: Clauses,
+        asking: Iterable[Row],
+        runnable: tuple[Clause, ...],
+    ) -> Way:
         environment, order, need = subject.environment, row.rule.fix.window, row.rule.need
         if not isinstance(need, WindowNeed):
             need = self._book.windows(order[0], order[1], _EFFECTS[type(need)])
@@ -128,7 +151,9 @@ class Pairs:
                 for limit in limits.get(name, ())
                 if limit.need != need
             ]
-            bounds[name] = [*declared, *_own_bound(name, constraints.get(name, ()), ids.get(name, ())), *of_pairs]
+            of_machine = [_Bound(runnable, _OF_MACHINE + narrow(runnable))] if runnable and name == "torch" else []
+            own = _own_bound(name, constraints.get(name, ()), ids.get(name, ()))
+            bounds[name] = [*declared, *own, *of_pairs, *of_machine]
         return way_out(self._releases, need, order, environment, constraints, bounds)
 
     def _asked_of(self, subject: Subject) -> tuple[Limits, Demands]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support import evaluate, row, snapshot, tables
 
 from envguard.looks import Memories
-from envguard.model import BackendReport, Outcome
+from envguard.model import BackendReport, Outcome, Request
 from envguard.rule import WindowNeed
 from envguard.rulebook import RuleBook
 from envguard.shipped import load
@@ -302,3 +302,62 @@ def test_the_releases_that_serve_are_those_that_fit_one_by_one(
     for there in [*asked, *asked]:
         fitting = tuple([version for version in releases.all(name) if fits(need, name, version, there)])
         assert releases.serving(need, name, there) == fitting
+
+
+def of_fleet(**changes: Any) -> dict[str, Any]:
+    """A machine on which torchao is too old for diffusers, and torch for the torchao that diffusers asks for."""
+    versions = {"torch": "2.5.1+cu124", "torchao": "0.13.0", "diffusers": "0.39.0", "accelerate": "1.13.0"}
+    data = snapshot(
+        python={"version": "3.12.3", "executable": "python3", "writable": True, "pip": "25.0"},
+        host={"system": "Linux", "machine": "x86_64", "libc": "glibc 2.39"},
+        distributions={name: {"version": version, "requires": []} for name, version in versions.items()},
+        distributions_complete=True,
+        torch_build={"version": "2.5.1+cu124", "cuda": "12.4", "hip": None, "xpu": None, "arch_list": ["sm_80"]},
+        drivers={"nvidia": "580.95.05", "cuda": "13.0", "nvidia_status": "ok"},
+        accelerators=[{"kind": "cuda", "index": 0, "name": "NVIDIA A100", "compute_capability": "8.0"}],
+    )
+    return {**data, **changes}
+
+
+def of_shipped(data: dict[str, Any], rule: str = "torchao/torch") -> tuple[BackendReport, Outcome]:
+    made = evaluate(SHIPPED, data, Request("torchao"))
+    return made, next(each for each in made.outcomes if each.rule == rule)
+
+
+def test_a_half_that_the_plan_changes_bounds_nothing() -> None:
+    made, outcome = of_shipped(of_fleet(), "diffusers/torchao-version")
+    assert outcome.fix is not None
+    assert outcome.fix.commands == ("python3 -m pip install 'torchao>=0.15.0'",)
+    assert made.plan is not None
+    assert made.plan.unsolved == ()
+    assert made.plan.commands == ("python3 -m pip install 'torchao>=0.15.0' 'torch>=2.10.0'",)
+
+
+def test_a_torch_that_the_driver_does_not_run_is_no_way_out() -> None:
+    older = {"nvidia": "550.127.08", "cuda": "12.4", "nvidia_status": "ok"}
+    made, outcome = of_shipped(of_fleet(drivers=older))
+    assert outcome.fix is not None
+    assert outcome.fix.commands == ("python3 -m pip install 'torch>=2.6.0,<2.11.0'",)
+    assert made.plan is not None
+    assert made.plan.unsolved == ()
+    assert made.plan.commands == ("python3 -m pip install 'torchao>=0.15.0' 'torch==2.10.0'",)
+
+
+def test_the_gpu_is_told_where_it_keeps_torch_from_giving_way() -> None:
+    maxwell = [{"kind": "cuda", "index": 0, "name": "NVIDIA GeForce GTX 980", "compute_capability": "5.2"}]
+    data = of_fleet(accelerators=maxwell)
+    data["distributions"] |= {"torch": {"version": "2.7.1"}, "torchao": {"version": "0.18.0"}}
+    _, outcome = of_shipped(data)
+    assert outcome.fix is not None
+    assert outcome.fix.text.endswith("torch cannot give way: the driver and the GPU run torch<2.8.0.")
+    assert outcome.fix.commands == ("python3 -m pip install 'torchao>=0.15.0,<0.18.0'",)
+
+
+def test_on_windows_another_torch_comes_from_the_index_of_its_builds() -> None:
+    windows = {"system": "Windows", "machine": "AMD64", "libc": None}
+    made, outcome = of_shipped(of_fleet(host=windows))
+    assert outcome.fix is not None
+    assert "--index-url https://download.pytorch.org/whl/cu130" in outcome.fix.commands[-1]
+    assert made.plan is not None
+    assert made.plan.unsolved == ()
+    assert [command.count("torch>=") for command in made.plan.commands] == [1, 0]
