@@ -12,7 +12,7 @@ from envguard.markers import declared, known_of
 from envguard.model import Environment, Fix, Plan, with_fix
 from envguard.rows import BLOCKED, applied
 from envguard.rule import FixTemplate
-from envguard.torchbuilds import TorchBuilds, has_index
+from envguard.torchbuilds import TorchBuilds
 from envguard.versions import Clause, normalize, parse_wanted, satisfies
 from envguard.ways import Pairs
 
@@ -39,6 +39,7 @@ class _Attempt:
     """What a plan installs and takes out, and its commands for each kind of installer."""
 
     __slots__ = (
+        "anew",
         "commands",
         "is_possible",
         "owners",
@@ -63,6 +64,7 @@ class _Attempt:
         self.uninstall = uninstall
         self.torch = torch
         self.reinstall = reinstall
+        self.anew = [wanted for wanted in map(parse_wanted, reinstall) if not _is_exact(wanted)]
         self.remove = remove
         own = (torch.requirement,) if torch is not None and torch.requirement else ()
         self.wanted = tuple([parse_wanted(text) for text in (*requirements, *own, *reinstall)])
@@ -155,9 +157,9 @@ class Mender:
     def _fix_of_pair(
         self, row: Row, template: FixTemplate, subject: Subject, rules: Constraints, how: Installer
     ) -> Fix:
-        """The fix of a pair; where the way is another torch, and its builds have an index of their own, from there."""
+        """The fix of a pair; where the way is another torch, in the build for the machine."""
         clauses = _clauses_for("torch", (template,))
-        if not clauses or not has_index(subject):
+        if not clauses or self._torch.is_on_pypi(subject):
             return self._fix(row, template, subject, rules, how)
         asked = {**rules, "torch": (*rules.get("torch", ()), *clauses)}
         return self._fix(row, FixTemplate(torch=True, text=template.text), subject, asked, how)
@@ -215,7 +217,7 @@ class Mender:
         templates = packages.values()
         wanted = [each for template in templates for each in template.install]
         clauses = _clauses_for("torch", templates)
-        builds = [True for template in templates if template.torch] or (clauses and has_index(subject))
+        builds = [True for template in templates if template.torch] or (clauses and not self._torch.is_on_pypi(subject))
         if builds:
             wanted = [each for each in wanted if each.name != "torch"]
         changing = {each.name for each in wanted if not _is_met(each, rules, subject.environment)}
@@ -276,12 +278,13 @@ def apply(book: RuleBook, environment: Environment, attempt: _Attempt) -> tuple[
     for wanted in attempt.wanted:
         name = wanted.name
         changed.add(name)
-        if name == "torch" and attempt.torch is not None:
-            listed["torch"] = None  # an unfitting build is replaced, whatever its version
+        if (name == "torch" and attempt.torch is not None) or wanted in attempt.anew:
+            listed[name] = None  # an unfitting build is replaced, whatever its version
         if (listed.get(name) or {}).get("duplicates"):
             listed[name] = {**listed[name], "duplicates": []}
         if _install(book, listed, wanted, changed, known) and name == "torch":
-            data["torch_build"] = _build_after(book, listed["torch"]["version"])
+            system = environment.fact("host", "system")
+            data["torch_build"] = _build_after(book, listed["torch"]["version"], attempt.torch, system)
     data["distributions"] = listed
     if "native_libraries" in data:  # a wheel that is installed anew brings its own
         told = data["native_libraries"]
@@ -295,6 +298,11 @@ def apply(book: RuleBook, environment: Environment, attempt: _Attempt) -> tuple[
             data[section] = {name: told for name, told in data[section].items() if not _is_about(name, told, stale)}
     data["import_owners"] = {**(data.get("import_owners") or {}), **attempt.owners}
     return Environment(data), frozenset(changed)
+
+
+def _is_exact(wanted: Wanted) -> bool:
+    """Whether one release alone is wanted."""
+    return any(clause.operator == "==" for clause in wanted.clauses)
 
 
 def _is_about(name: str, told: Any, changed: set[str]) -> bool:
@@ -320,14 +328,16 @@ def _install(
     return False
 
 
-def _build_after(book: RuleBook, version: str | None) -> dict[str, Any]:
-    build = next((build for build in book.torch_builds if build.release == version), None)
+def _build_after(book: RuleBook, version: str | None, torch: TorchFix | None, system: Any) -> dict[str, Any]:
+    """The torch build that an installer takes from PyPI, or from the index of a fix."""
+    tag = (torch.index or "").rpartition("/")[2] if torch else ""
+    if version is None or (tag and not tag.startswith("cu")):
+        return {"version": f"{version}+{tag}"} if version else {}
+    if system == "Darwin":
+        return {"version": version, "cuda": None, "hip": None, "xpu": None, "arch_list": None}
+    every = [build for build in (*book.local_builds, *book.torch_builds) if build.release == version]
+    build = next((build for build in every if build.local == tag), every[-1] if every else None)
     if build is None:
-        return {"version": version} if version else {}
-    return {
-        "version": build.release,
-        "cuda": build.cuda,
-        "hip": None,
-        "xpu": None,
-        "arch_list": list(build.architectures),
-    }
+        return {"version": version}
+    cuda = f"{tag[2:-1]}.{tag[-1]}" if tag else build.cuda
+    return {"version": version, "cuda": cuda, "hip": None, "xpu": None, "arch_list": list(build.architectures)}

@@ -6,7 +6,7 @@ from envguard.cuda import driver_runs, parse_capability
 from envguard.fixes import TorchFix, fits, narrow
 from envguard.frozen import Frozen
 from envguard.judge.subject import SeenDevice, plain_machine
-from envguard.versions import Clause, satisfies
+from envguard.versions import Clause, parse_wanted, satisfies
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,12 +24,12 @@ _INDEX = "https://download.pytorch.org/whl"
 
 
 class _Machine(Frozen):
-    """What decides which torch build fits a machine. `release` is the installed one, if it is a released one."""
+    """What decides which torch build fits a machine; `release` is that of the installed torch, if it is a known one."""
 
     kind: str
     is_seen: bool
     capability: Any
-    has_torch: bool
+    installed: str | None
     release: str | None
     system: Any
     machine: Any
@@ -57,6 +57,15 @@ class TorchBuilds:
             builds = self._that_fit(machine, clauses)
             known = self._fixes.keep((machine, clauses), torch_fix(self._book, machine, clauses, builds))
         return known
+
+    def is_on_pypi(self, subject: Subject) -> bool:
+        """Whether the plain name of torch and a version give the build for the machine."""
+        machine = self._machine_of(subject)
+        if machine.system == "Windows" or machine.musl or machine.kind in ("rocm", "xpu"):
+            return False
+        if not isinstance(machine.machine, str) or plain_machine(machine.machine) == "x86_64":
+            return bool(machine.system != "Darwin")  # Intel Macs have no newer ones
+        return bool(machine.system == "Darwin") or not machine.is_seen
 
     def keeps(self, subject: Subject, clauses: tuple[Clause, ...]) -> bool:
         """Whether the build that fits is one of the release that is installed."""
@@ -89,14 +98,13 @@ class TorchBuilds:
         environment, device = subject.environment, subject.device
         fact = environment.fact
         installed = environment.version("torch")
-        has_torch = isinstance(installed, str)
-        release = installed.partition("+")[0] if has_torch else None
+        release = installed.partition("+")[0] if isinstance(installed, str) else None
         seen = isinstance(device, SeenDevice)
         return _Machine(
             device.kind if seen else self._request.device_kind,
             seen,
             device.capability if seen else None,
-            has_torch,
+            installed if isinstance(installed, str) else None,
             release if release in self._releases else None,
             fact("host", "system"),
             fact("host", "machine"),
@@ -112,12 +120,6 @@ class TorchBuilds:
             majors = [major for major, first in oldest if driver_runs(f"{major}.0", first, driver, supported)]
             known = self._majors.keep((driver, supported), (max(majors, default=None),))
         return known[0]
-
-
-def has_index(subject: Subject) -> bool:
-    """Whether the builds of torch for a GPU are on an index of their own, those on PyPI being for the CPU."""
-    system: Any = subject.environment.fact("host", "system")
-    return isinstance(system, str) and system == "Windows"
 
 
 def fitting(
@@ -144,7 +146,7 @@ def torch_fix(
     if machine.kind == "rocm":
         return TorchFix("Install the ROCm build of torch for this machine: https://pytorch.org/get-started/locally")
     if machine.kind == "xpu":
-        return TorchFix("Install the Intel GPU build of torch.", "torch", f"{_INDEX}/xpu", machine.has_torch)
+        return _wanted(machine, "Install the Intel GPU build of torch.", f"torch{narrow(clauses)}", "xpu")
     if machine.musl:
         return TorchFix(
             "torch has no wheels for musl, the C library of Alpine Linux: use a system with glibc, such as the image"
@@ -153,16 +155,17 @@ def torch_fix(
     if machine.system == "Darwin" and plain_machine(str(machine.machine)) == "x86_64":
         last = f"torch=={_LAST_INTEL_MAC}"
         if satisfies(_LAST_INTEL_MAC, clauses, "specifier"):
-            return TorchFix("Install the last torch with wheels for Intel Macs.", last)
+            return _wanted(machine, "Install the last torch with wheels for Intel Macs.", last)
         return TorchFix(f"The last torch with wheels for Intel Macs is {last}: use a Mac with Apple silicon, or Linux.")
     if machine.kind == "mps" or machine.system == "Darwin":
-        return TorchFix("Install torch; its macOS build serves the GPU.", "torch")
+        requirement = f"torch{narrow(clauses)}"
+        return _wanted(machine, f"Install {requirement}; its macOS build serves the GPU.", requirement)
     # what the wheels of another architecture hold is not in the table
     if isinstance(machine.machine, str) and plain_machine(machine.machine) != "x86_64":
         return TorchFix("Install a torch build for this machine: https://pytorch.org/get-started/locally")
     if not machine.is_seen and machine.driver_major is None:
         requirement = f"torch{narrow(clauses)}"
-        return TorchFix(f"Install {requirement}.", requirement)
+        return _wanted(machine, f"Install {requirement}.", requirement)
     if not builds:
         local = [build for build in book.local_builds if fits(build, clauses, machine.driver_major, machine.capability)]
         if local:
@@ -170,7 +173,7 @@ def torch_fix(
             text = (
                 f"The torch {build.release} build for CUDA {build.cuda} on PyTorch's own index has code for this GPU."
             )
-            return TorchFix(text, f"torch=={build.release}", f"{_INDEX}/{build.local}", machine.has_torch)
+            return _wanted(machine, text, f"torch=={build.release}", build.local)
         return TorchFix(
             "No released torch fits the driver, the GPU and the rules together: update the NVIDIA driver first."
         )
@@ -184,8 +187,15 @@ def torch_fix(
         text = (
             f"On Windows the builds for CUDA are on an index of PyTorch's own; this driver and GPU run those of {tag}."
         )
-        return TorchFix(text, requirement, f"{_INDEX}/{tag}", machine.has_torch)
-    return TorchFix(text, requirement, None, machine.has_torch)
+        return _wanted(machine, text, requirement, tag)
+    return _wanted(machine, text, requirement)
+
+
+def _wanted(machine: _Machine, text: str, requirement: str, tag: str = "") -> TorchFix:
+    """The fix that installs a build; the one that is there goes first where an installer would be content with it."""
+    there = machine.installed
+    replaces = there is not None and satisfies(there, parse_wanted(requirement).clauses, "specifier") is not False
+    return TorchFix(text, requirement, f"{_INDEX}/{tag}" if tag else None, replaces)
 
 
 def _below_the_next(book: RuleBook, build: TorchBuild, clauses: tuple[Clause, ...]) -> str:

@@ -17,6 +17,7 @@ from envguard.judge.subject import (
     undecided,
 )
 from envguard.model import Unreadable
+from envguard.rule import FixTemplate
 from envguard.versions import key
 
 TYPE_CHECKING = False
@@ -228,6 +229,12 @@ _DRIVER_STATES = {
 }
 
 
+_NOT_THE_VARIABLE = FixTemplate(
+    text="CUDA_VISIBLE_DEVICES is not set: something else hides them. See that this user may open /dev/nvidia*, and"
+    " that a container was started with the GPUs (docker run --gpus all)."
+)
+
+
 def visible() -> tuple[Reader, Judge]:
     """No variable hides the machine's devices."""
     needed = "GPUs of the machine visible to this process"
@@ -244,7 +251,8 @@ def visible() -> tuple[Reader, Judge]:
             if isinstance(masks, str):
                 return Finding("unmet", needed, f"CUDA_VISIBLE_DEVICES={masks!r} hides {devices}{_emptiness(masks)}")
             why = f" ({hidden})" if isinstance(hidden, str) else ""
-            return Finding("unmet", needed, f"{devices} in the machine, none of them visible to CUDA{why}")
+            found = f"{devices} in the machine, none of them visible to CUDA{why}"
+            return Finding("unmet", needed, found, fix=_NOT_THE_VARIABLE if masks is None else None)
         if not known and physical is not None and isinstance(masks, str) and masks.strip() in ("", "-1"):
             return Finding(
                 "unmet", needed, f"CUDA_VISIBLE_DEVICES={masks!r} hides every NVIDIA device{_emptiness(masks)}"

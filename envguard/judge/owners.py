@@ -5,7 +5,7 @@ The fix of most of these depends on what was found, so their findings bring thei
 
 from __future__ import annotations
 
-from envguard.frozen import Frozen
+from envguard.frozen import Frozen, replace
 from envguard.judge.subject import (
     Broken,
     Finding,
@@ -278,8 +278,8 @@ def copies(need: CopiesNeed) -> tuple[Reader, Judge]:
         held = (version, *different) if isinstance(version, str) else different
         good = not seen and all(satisfies(each, clauses, "version") is True for each in held)
         newest = max([each for each in held if key(each)], key=lambda each: key(each) or (), default=None)
-        remedy = FixTemplate(
-            reinstall=(_same(name, newest),),
+        remedy = replace(
+            _anew(name, newest),
             remove=tuple([path for path, each in beside if each != newest]),
             text=f"Remove the metadata of the copies that are not meant, then install {name} once more.",
         )

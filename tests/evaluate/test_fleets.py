@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 from check_stream import made, unique
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from installing import carried_out, install_commands
 from support import hide, hideable
 
 from envguard.evaluate import Evaluator
@@ -62,6 +62,72 @@ def test_what_was_judged_before_changes_no_report(fleet: list[dict[str, Any]], p
         assert REMEMBERING[place].evaluate(Environment(data)) == alone
 
 
+NO_DRIVER = {"nvidia": None, "cuda": None, "nvidia_status": "absent", "nvidia_devices": 0}
+KINDS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "no GPU": {"accelerators": [], "drivers": NO_DRIVER},
+    "Mac": {
+        "host": {"system": "Darwin", "machine": "arm64", "libc": None},
+        "torch_build": {"cuda": None, "hip": None, "xpu": None, "arch_list": None},
+        "drivers": NO_DRIVER,
+        "accelerators": [{"kind": "mps", "index": 0, "name": "Apple M3"}],
+    },
+    "Intel": {
+        "torch_build": {"cuda": None, "hip": None, "xpu": "20250101", "arch_list": None},
+        "drivers": {**NO_DRIVER, "level_zero": "1.3"},
+        "accelerators": [{"kind": "xpu", "index": 0, "name": "Intel Arc"}],
+    },
+    "older": {
+        "accelerators": [{"kind": "cuda", "index": 0, "name": "Quadro P1000", "compute_capability": "6.1"}],
+    },
+}
+"""What makes a CUDA machine one of another kind."""
+
+
+@st.composite
+def failing(draw: st.DrawFn) -> dict[str, Any]:
+    """A machine that can be written to: of any kind, with requirements of others and with metadata left over."""
+    data = made(draw(st.integers(0, 10**6)))
+    data["python"]["writable"] = True
+    for section, facts in draw(st.sampled_from(list(KINDS.values()))).items():
+        data[section] = facts if isinstance(facts, list) else {**data[section], **facts}
+    if draw(st.booleans()):
+        line = draw(st.sampled_from(["torch==2.7.0", "torch<2.9", "transformers<5", "torchao<0.15", "torch>=2.12"]))
+        data["distributions"]["another"] = {"version": "1.0", "requires": [line]}
+    listed = [name for name, entry in data["distributions"].items() if entry]
+    if draw(st.booleans()):
+        data["distributions"][draw(st.sampled_from(listed))] |= {"duplicates": ["0.1"], "copies": ["/s/one", "/s/two"]}
+    return data
+
+
+def unmet(judge: Evaluator, data: dict[str, Any]) -> dict[str, bool]:
+    """The rules that are not met, and whether each blocks."""
+    outcomes = judge.evaluate(Environment(data)).outcomes
+    return {each.rule: each.severity == "error" for each in outcomes if each.status == "unmet"}
+
+
+@given(failing(), st.sampled_from(REMEMBERING))
+@settings(deadline=None, max_examples=150)
+def test_every_fix_mends_its_rule_and_every_plan_all_that_it_says(data: dict[str, Any], judge: Evaluator) -> None:
+    report = judge.evaluate(Environment(data))
+    for each in report.outcomes:
+        if each.fix is not None and each.fix.commands:
+            assert each.rule not in unmet(judge, carried_out(data, each.fix.commands, SHIPPED)), each
+    if report.plan is not None:
+        after = unmet(judge, carried_out(data, report.plan.commands, SHIPPED))
+        assert {rule for rule, blocks in after.items() if blocks} <= set(report.plan.unsolved), report.plan
+
+
+def test_the_simulated_installer_refuses_what_no_release_meets() -> None:
+    data = made(0)
+    with pytest.raises(LookupError, match=r"no known release is torchao>=0.15.0,<0.13.0"):
+        carried_out(data, ["p -m pip install 'torchao>=0.15.0,<0.13.0'"], SHIPPED)
+    after = carried_out(data, ["p -m pip uninstall --yes torch", "p -m pip install 'torchao>=0.15.0'"], SHIPPED)
+    assert after["distributions"]["torch"] is None
+    assert after["torch_build"] is None
+    assert after["distributions"]["torchao"]["version"] == SHIPPED.releases("torchao")[-1]
+
+
 @given(st.integers(0, 10**6))
 @settings(deadline=None, max_examples=200)
 def test_no_command_asks_for_a_release_that_cannot_be(number: int) -> None:
@@ -105,9 +171,5 @@ def test_what_a_command_asks_for_is_read_out_of_it(command: str, wanted: list[st
 
 def asked_for(commands: Sequence[str]) -> Iterator[str]:
     """What the install commands among some ask for."""
-    for command in " && ".join(commands).split(" && "):
-        words = shlex.split(command.replace("\\", "/"))
-        if "install" in words:
-            rest = words[words.index("install") + 1 :]
-            options = [word in ("--index-url", "--python", "--reinstall-package") for word in ("", *rest)]
-            yield from [word for word, is_value in zip(rest, options) if not is_value and not word.startswith("-")]
+    for asked, _, _ in install_commands(commands):
+        yield from asked

@@ -449,6 +449,8 @@ def test_devices_that_a_variable_hides(masks: str | None, physical: int, found: 
     )
     outcome = judge({"visible": "device"}, data)
     assert (outcome.status, outcome.found) == ("unmet", found)
+    assert outcome.fix is not None
+    assert ("something else hides them" in outcome.fix.text) is (masks is None)
 
 
 @pytest.mark.parametrize("masks", ["", "-1", " -1 "])
