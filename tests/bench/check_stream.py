@@ -4,8 +4,9 @@
 
 Makes distinct snapshots of at least 2 KiB in which every fact varies over what real machines have (released versions,
 drivers, GPUs, paths of their own), gives them to one process for each kind of request, and prints snapshots a second,
-microseconds for one, and the peak memory of a tenth of them against that of all. The first row is the floor: the same
-lines through `json.loads` and nothing else. What is remembered between snapshots are answers to a few facts each, so
+microseconds for one, and the peak memory of a tenth of them against that of all. The first rows are floors: the same
+lines through `json.loads` and nothing else, and read, checked against the schema and answered with one and the same
+report about torchao, without judging any rule. What is remembered between snapshots are answers to a few facts each, so
 the rows `unique` show the other end: a tenth as many machines of which no two have a version in common, not of
 Python, of the driver or of any package. `--snapshot` adds the figure for full snapshots of real machines: copies of
 those files, each with a time, a path and free memory of its own. No peak is told below that of this process, which
@@ -23,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +188,26 @@ def decode(path: str) -> tuple[float, float]:
     return run([sys.executable, "-c", f"import json\nfor line in open({path!r}, 'rb'): json.loads(line)"])
 
 
+FLOOR = """
+import sys
+from envguard.checks import Question
+from envguard.output.json import report_line
+from envguard.shipped import load
+from envguard.snapshots import parse
+lines = open(sys.argv[1], "rb")
+question = Question(load(), ["torchao"], host="auto", device="auto", operation="quantize")
+report = question.put_to(parse(next(lines)), "a machine")
+for line in lines:
+    parse(line)
+    sys.stdout.write(report_line(report))
+"""
+
+
+def unjudged(path: str) -> tuple[float, float]:
+    """CPU seconds and peak MiB of a process that reads and checks the lines, and writes one report again and again."""
+    return run([sys.executable, "-c", FLOOR, path])
+
+
 def run(command: list[str]) -> tuple[float, float]:
     """CPU seconds and peak MiB of a process."""
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
@@ -193,12 +215,12 @@ def run(command: list[str]) -> tuple[float, float]:
     return used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
 
 
-def requests() -> Iterator[tuple[str, list[str]]]:
-    """What is asked of each stream."""
-    yield "torchao:int8_weight_only", ["--backend", "torchao:int8_weight_only"]
-    yield "torchao", ["--backend", "torchao"]
-    yield "bnb:nf4 --device cuda", ["--backend", "bnb:nf4", "--device", "cuda"]
-    yield "all five", []
+def requests() -> Iterator[tuple[str, Callable[[str], tuple[float, float]]]]:
+    """What is asked of each stream, and what measures it."""
+    yield "json.loads alone", decode
+    yield "no rule judged", unjudged
+    for words in ("--backend torchao:int8_weight_only", "--backend torchao", "--backend bnb:nf4 --device cuda", ""):
+        yield words.removeprefix("--backend ") or "all five", partial(judge, words=words.split())
 
 
 def main() -> None:
@@ -222,9 +244,9 @@ def main() -> None:
             path, tenth = os.path.join(folder, f"{kind}.jsonl"), os.path.join(folder, f"{kind}-tenth.jsonl")
             smallest = write(path, make, count)
             write(tenth, make, max(1, count // 10))
-            for name, words in (("json.loads alone", None), *requests()):
-                _, early = decode(tenth) if words is None else judge(tenth, words)
-                seconds, peak = decode(path) if words is None else judge(path, words)
+            for name, measure in requests():
+                _, early = measure(tenth)
+                seconds, peak = measure(path)
                 print(
                     f"{kind:6} {name:26} {count:7} {smallest:7} {count / seconds:9.0f} {seconds / count * 1e6:8.1f}"
                     f" {early:9.1f} {peak:8.1f}"
