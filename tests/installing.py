@@ -25,8 +25,9 @@ def install_commands(commands: Sequence[str]) -> Iterator[tuple[list[str], dict[
         words = shlex.split(command.replace("\\", "/"))
         if "install" in words:
             rest = words[words.index("install") + 1 :]
-            options = dict(pair for pair in zip(rest, rest[1:]) if pair[0] in _WITH_VALUE)
-            asked = [word for word in rest if not word.startswith("-") and word not in options.values()]
+            pairs = list(zip(["", *rest], rest))
+            options = {option: value for option, value in pairs if option in _WITH_VALUE}
+            asked = [word for before, word in pairs if before not in _WITH_VALUE and word[0] != "-"]
             yield asked, options, not set(_ANEW).isdisjoint(rest)
 
 

@@ -162,6 +162,7 @@ NOT_OF_PACKAGES = {"gpu", "driver", "compute-capability", "int4-compute-capabili
         ("uv pip install --python /a/python --reinstall-package torch 'torch>=2.6'", ["torch>=2.6"]),
         ("p -m pip uninstall --yes torch && p -m pip install --index-url https://x 'torch==2.6'", ["torch==2.6"]),
         ('p -m pip install "nvidia-modelopt[hf]>=0.43" requests', ["nvidia-modelopt[hf]>=0.43", "requests"]),
+        ("uv pip install --python p --reinstall-package torch torch", ["torch"]),
         ("unset BNB_CUDA_VERSION", []),
     ],
 )
