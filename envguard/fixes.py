@@ -256,13 +256,19 @@ def plan_commands(
 
 
 def render(
-    template: FixTemplate, constraints: Mapping[str, tuple[Clause, ...]], how: Installer, torch: TorchFix | None
+    template: FixTemplate,
+    constraints: Mapping[str, tuple[Clause, ...]],
+    how: Installer,
+    torch: TorchFix | None,
+    lacking: tuple[str, ...] = (),
+    python: str | None = None,
 ) -> Fix:
     """A rule's fix for an inspected environment: words, and commands where commands can do it.
 
     `constraints` are the version clauses of every rule that applies: `torchao>=0.7.0` with a host that needs `>=0.15.0`
     gives `torchao>=0.15.0`, because a fix has to work for all rules at once. `torch` is the build that fits the
-    machine; only a template that asks for one reads it.
+    machine; only a template that asks for one reads it. `lacking` are the requirements of which no release is for the
+    inspected Python, `python`: for these there is no command.
     """
     commands: list[str] = []
     words = [template.text] if template.text else []
@@ -280,6 +286,8 @@ def render(
         if shut:
             others = ", ".join([f"{each.name}{narrow(constraints.get(each.name, ()))}" for each in shut])
             words.append(f"No release is {', '.join(requirements)} and what other rules ask for here: {others}.")
+        elif lacking:
+            words.append(f"No release that is {', '.join(lacking)} is for Python {python}: use another Python.")
         elif how.install is not None:
             commands.append(install_command(how, requirements))
     if template.reinstall:

@@ -6,7 +6,7 @@ Many machines share the words of a fix, so these are written once with a sign in
 from __future__ import annotations
 
 from envguard.carried import filled
-from envguard.fixes import PYTHON, TorchFix, anew, contradict, installer, merge, plan_commands, render
+from envguard.fixes import PYTHON, TorchFix, anew, contradict, installer, merge, narrow, plan_commands, render
 from envguard.looks import Memories
 from envguard.markers import declared, known_of
 from envguard.model import Environment, Fix, Plan, with_fix
@@ -41,7 +41,6 @@ class _Attempt:
     __slots__ = (
         "anew",
         "commands",
-        "is_possible",
         "owners",
         "reinstall",
         "remove",
@@ -68,7 +67,6 @@ class _Attempt:
         self.remove = remove
         own = (torch.requirement,) if torch is not None and torch.requirement else ()
         self.wanted = tuple([parse_wanted(text) for text in (*requirements, *own, *reinstall)])
-        self.is_possible = not any(contradict(wanted.clauses) for wanted in self.wanted)
         self.commands: dict[Installer, tuple[str, ...]] = {}
         installed = [wanted.name for wanted in self.wanted]
         self.owners = {
@@ -119,7 +117,7 @@ class Mender:
         attempt, left = self._attempt(subject, looked, values, rows, packages)
         names = tuple([row.rule.id for row in left])
         resolves = tuple([row.rule.id for row in failing if row.rule.id not in names])
-        if not resolves or not attempt.is_possible:
+        if not resolves or not self._is_possible(attempt, subject):
             return outcomes, None
         commands = attempt.commands.get(how)
         if commands is None:
@@ -128,6 +126,15 @@ class Mender:
             )
             attempt.commands[how] = commands
         return outcomes, Plan(_written(commands, python), resolves, names)
+
+    def _is_possible(self, attempt: _Attempt, subject: Subject) -> bool:
+        """Whether an installer finds a release of all that is wanted."""
+        python, version = subject.known.get("python_version"), subject.environment.version
+        return not any(
+            contradict(each.clauses)
+            or (self._book.lacks(each.name, each.clauses, python) and not _meets(version(each.name), each.clauses))
+            for each in attempt.wanted
+        )
 
     def _constraints_of(self, rows: Sequence[Row]) -> Constraints:
         """Every version clause of the error rules among some that apply, by distribution."""
@@ -150,9 +157,16 @@ class Mender:
             torch = self._torch.fix(subject, (*constraints.get("torch", ()), *own))
         is_own = template is rule.fix
         names = row.wants if is_own else [wanted.name for wanted in (*template.install, *template.reinstall)]
-        asked = row if is_own else template, how, torch, *map(constraints.get, names)
+        python = subject.known.get("python_version")
+        asked = row if is_own else template, how, torch, python, *map(constraints.get, names)
         known: Fix | None = self._fixes.get(asked)
-        return known or self._fixes.keep(asked, render(template, constraints, how, torch))
+        if known is None:
+            wanted = [(each.name, (*each.clauses, *constraints.get(each.name, ()))) for each in template.install]
+            lacking = tuple(
+                [f"{name}{narrow(those)}" for name, those in wanted if self._book.lacks(name, those, python)]
+            )
+            known = self._fixes.keep(asked, render(template, constraints, how, torch, lacking, python))
+        return known
 
     def _fix_of_pair(
         self, row: Row, template: FixTemplate, subject: Subject, rules: Constraints, how: Installer
@@ -252,8 +266,10 @@ def _clauses_for(name: str, fixes: Iterable[FixTemplate]) -> tuple[Clause, ...]:
 
 def _is_met(wanted: Wanted, rules: Constraints, environment: Environment) -> bool:
     """Whether an installer leaves a distribution as it is that has to meet the rules too."""
-    version = environment.version(wanted.name)
-    clauses = (*wanted.clauses, *rules.get(wanted.name, ()))
+    return _meets(environment.version(wanted.name), (*wanted.clauses, *rules.get(wanted.name, ())))
+
+
+def _meets(version: Any, clauses: tuple[Clause, ...]) -> bool:
     return isinstance(version, str) and satisfies(version, clauses, "specifier") is True
 
 
@@ -273,6 +289,7 @@ def apply(book: RuleBook, environment: Environment, attempt: _Attempt) -> tuple[
         data["distributions_complete"] = False
     changed = {*attempt.uninstall}
     known = known_of(environment)
+    python = known.get("python_version")
     for name in attempt.uninstall:
         listed[name] = None
     for wanted in attempt.wanted:
@@ -282,7 +299,7 @@ def apply(book: RuleBook, environment: Environment, attempt: _Attempt) -> tuple[
             listed[name] = None  # an unfitting build is replaced, whatever its version
         if (listed.get(name) or {}).get("duplicates"):
             listed[name] = {**listed[name], "duplicates": []}
-        if _install(book, listed, wanted, changed, known) and name == "torch":
+        if _install(book, listed, wanted, changed, known, python) and name == "torch":
             system = environment.fact("host", "system")
             data["torch_build"] = _build_after(book, listed["torch"]["version"], attempt.torch, system)
     data["distributions"] = listed
@@ -312,18 +329,23 @@ def _is_about(name: str, told: Any, changed: set[str]) -> bool:
 
 
 def _install(
-    book: RuleBook, listed: dict[str, Any], wanted: Wanted, changed: set[str], known: Mapping[str, str]
+    book: RuleBook,
+    listed: dict[str, Any],
+    wanted: Wanted,
+    changed: set[str],
+    known: Mapping[str, str],
+    python: str | None,
 ) -> bool:
     """Put a distribution where the installer would: kept if it fits, then with what it declares. True if it changed."""
     entry = listed.get(wanted.name)
     if entry is None or not entry["version"] or not satisfies(entry["version"], wanted.clauses, "specifier"):
-        version = book.newest(wanted.name, wanted.clauses)
+        version = book.newest(wanted.name, wanted.clauses, python)
         listed[wanted.name] = {"version": version, "requires": []}  # the installer sees to what the new one declares
         return True
     for need in declared(tuple(entry.get("requires", ())), known) or ():
         there = listed.get(need.name)
         if there is None or not there["version"] or not satisfies(there["version"], need.clauses, "specifier"):
-            listed[need.name] = {"version": book.newest(need.name, need.clauses), "requires": []}
+            listed[need.name] = {"version": book.newest(need.name, need.clauses, python), "requires": []}
             changed.add(need.name)
     return False
 

@@ -101,6 +101,7 @@ class RuleBook:
         self._rules: dict[Any, tuple[Rule, ...]] = {}
         released: Mapping[str, Any] = tables.get("releases.toml", {})
         self._released: Mapping[str, Any] = released.get("releases", {})
+        self._pythons: Mapping[str, Any] = released.get("pythons", {})
         self.remembered: dict[Any, Any] = {}
         self._torch_tables: Mapping[str, Any] = released.get("torch-builds", {})
         self._native_tables: Mapping[str, Any] = tables.get("native.toml", {}).get("native", {})
@@ -172,19 +173,42 @@ class RuleBook:
         released = self.releases(distribution)
         return released if oldest is None else tuple([each for each in released if (key(each) or ()) >= oldest])
 
-    def newest(self, distribution: str, clauses: tuple[Clause, ...]) -> str | None:
-        """The newest release of a distribution that meets some clauses.
+    def is_for(self, distribution: str, version: str, python: str | None) -> bool:
+        """Whether a release is for a Python such as 3.12; True where one or the other is not known."""
+        table = self._pythons.get(distribution)
+        if table is None or python is None:
+            return True
+        here = key(version) or ()
+        told = [those for first, those in table.items() if (key(first) or ()) <= here]
+        return not told or satisfies(python, parse_clauses(told[-1]), "specifier") is not False
 
-        Where the table knows none, the version that the clauses themselves name; None where they name none either.
+    def newest(self, distribution: str, clauses: tuple[Clause, ...], python: str | None = None) -> str | None:
+        """The newest release of a distribution that meets some clauses and is for a Python.
+
+        Where the table knows none that meets them, the version that the clauses themselves name; None where they name
+        none either, and where those that meet them are all for other Pythons.
         """
-        asked = distribution, clauses
+        asked = distribution, clauses, python
         if asked not in self.remembered:
-            known = reversed(self._released.get(distribution, ()))
-            found = next((version for version in known if satisfies(version, clauses, "specifier")), None)
-            named = (clause.version for clause in clauses if clause.operator in (">=", "==", "~="))
-            self.remember(asked, found or next(named, None))
+            released = reversed(self._released.get(distribution, ()))
+            meeting = (version for version in released if satisfies(version, clauses, "specifier"))
+            refused = False
+            for found in meeting:
+                if self.is_for(distribution, found, python):
+                    break
+                refused = True
+            else:
+                named = (clause.version for clause in clauses if clause.operator in (">=", "==", "~="))
+                found = None if refused else next(named, None)
+            self.remember(asked, found)
         version: str | None = self.remembered[asked]
         return version
+
+    def lacks(self, distribution: str, clauses: tuple[Clause, ...], python: str | None) -> bool:
+        """Whether the releases that meet some clauses are all for other Pythons."""
+        if self.newest(distribution, clauses, python) is not None:
+            return False
+        return any(satisfies(version, clauses, "specifier") for version in self._released.get(distribution, ()))
 
     def remember(self, asked: Any, answer: Any) -> None:
         """Keep an answer that the rules alone decide in `remembered`, so that many environments share the work."""

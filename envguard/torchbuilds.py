@@ -35,6 +35,7 @@ class _Machine(Frozen):
     machine: Any
     driver_major: int | None
     musl: bool
+    python: str | None
 
 
 class TorchBuilds:
@@ -110,6 +111,7 @@ class TorchBuilds:
             fact("host", "machine"),
             self._driver_major(fact("drivers", "nvidia"), fact("drivers", "cuda")),
             str(fact("host", "libc")).startswith("musl"),
+            subject.known.get("python_version"),
         )
 
     def _driver_major(self, driver: Any, supported: Any) -> int | None:
@@ -177,8 +179,13 @@ def torch_fix(
         return TorchFix(
             "No released torch fits the driver, the GPU and the rules together: update the NVIDIA driver first."
         )
-    kept = next((build for build in builds if build.release == machine.release), None)
-    build = kept or builds[-1]
+    for_python = [build for build in builds if book.is_for("torch", build.release, machine.python)]
+    kept = next((build for build in for_python if build.release == machine.release), None)
+    if not for_python:
+        return TorchFix(
+            f"No torch that the driver, the GPU and the rules allow is for Python {machine.python}: use another Python."
+        )
+    build = kept or for_python[-1]
     text = f"The torch {build.release} wheels are built for CUDA {build.cuda}, which this machine's driver and GPU run."
     requirement = f"torch=={build.release}" if kept else _below_the_next(book, build, clauses)
     if machine.system == "Windows":  # the Windows wheels on PyPI are CPU builds

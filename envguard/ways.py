@@ -87,13 +87,17 @@ class Pairs:
         for name, those in limits.items():
             for limit in those:
                 both = (*limited.get(name, ()), *limit.clauses)
-                if limit.half not in changing and not self._shut(both):
+                if limit.half not in changing and not self._shut(name, both, subject.known.get("python_version")):
                     limited[name] = both
         return limited
 
-    def _shut(self, clauses: tuple[Clause, ...]) -> bool:
-        known: tuple[bool] | None = self._shuts.get(clauses)
-        return (known or self._shuts.keep(clauses, (contradict(clauses),)))[0]
+    def _shut(self, name: str, clauses: tuple[Clause, ...], python: str | None) -> bool:
+        """Whether no release meets some clauses, or none that is for a Python."""
+        asked = name, clauses, python
+        known: tuple[bool] | None = self._shuts.get(asked)
+        if known is None:
+            known = self._shuts.keep(asked, (contradict(clauses) or self._book.lacks(name, clauses, python),))
+        return known[0]
 
     def way(
         self, row: Row, subject: Subject, constraints: Clauses, rows: Iterable[Row], runnable: tuple[Clause, ...]
@@ -103,7 +107,7 @@ class Pairs:
         """
         environment, order = subject.environment, row.rule.fix.window
         limits, demands = self._asked_of(subject)
-        asked: list[Any] = [row, runnable if "torch" in order else None]
+        asked: list[Any] = [row, runnable if "torch" in order else None, subject.known.get("python_version")]
         for name in order:
             own = frozenset([wanted.clauses for _, wanted in demands.get(name, ())])
             asked += environment.version(name), constraints.get(name), tuple(limits.get(name, ())), own
@@ -154,7 +158,8 @@ class Pairs:
             of_machine = [_Bound(runnable, _OF_MACHINE + narrow(runnable))] if runnable and name == "torch" else []
             own = _own_bound(name, constraints.get(name, ()), ids.get(name, ()))
             bounds[name] = [*declared, *own, *of_pairs, *of_machine]
-        return way_out(self._releases, need, order, environment, constraints, bounds)
+        python = subject.known.get("python_version")
+        return way_out(self._releases, need, order, environment, constraints, bounds, python)
 
     def _asked_of(self, subject: Subject) -> tuple[Limits, Demands]:
         """What the pairs that have to work together ask of their halves, and what other distributions declare."""
@@ -330,6 +335,10 @@ class Releases:
             known = self._known.keep(asked, (found,))
         return known[0]
 
+    def is_for(self, name: str, version: str, python: str | None) -> bool:
+        """Whether a release is for a Python, as far as that is known."""
+        return self._book.is_for(name, version, python)
+
     def meeting(self, name: str, clauses: tuple[Clause, ...]) -> tuple[str, ...]:
         """Those that meet some clauses."""
         known: tuple[tuple[str, ...]] | None = self._known.get((name, clauses))
@@ -339,16 +348,17 @@ class Releases:
         return known[0]
 
     def possible(
-        self, need: WindowNeed, name: str, there: Any, bounds: frozenset[tuple[Clause, ...]]
+        self, need: WindowNeed, name: str, there: Any, bounds: frozenset[tuple[Clause, ...]], python: str | None
     ) -> tuple[tuple[str, ...], str | None]:
-        """The newest of those that work with what is there of the other half and that nothing excludes, without a gap;
-        and the first release after them.
+        """The newest of those for a Python that work with what is there of the other half and that nothing excludes,
+        without a gap; and the first release after them.
         """
-        asked = need.distribution, need.other, need.effects, name, self._place(need, name, there), bounds
+        asked = need.distribution, need.other, need.effects, name, self._place(need, name, there), bounds, python
         known: tuple[tuple[str, ...], str | None] | None = self._known.get(asked)
         if known is None:
             released, serving = self.all(name), self.serving(need, name, there)
             allowed = set(released).intersection(*[self.meeting(name, clauses) for clauses in bounds])
+            allowed = {each for each in allowed if self._book.is_for(name, each, python)}
             run = newest_run({each: each in serving for each in released if each in allowed})
             above = released[released.index(run[-1]) + 1 :] if run else ()
             known = self._known.keep(asked, (run, above[0] if above else None))
@@ -377,12 +387,14 @@ def way_out(
     environment: Environment,
     constraints: Clauses,
     bounds: Mapping[str, Sequence[_Bound]],
+    python: str | None,
 ) -> Way:
     """The way out of a pair that does not work: the first of `order` that can give way does.
 
-    `constraints` are the clauses of the rules that apply, `bounds` why not every release will do.
+    `constraints` are the clauses of the rules that apply, `bounds` why not every release will do, and
+    `python` is the Python that they have to be for.
     """
-    sides = [_side(releases, need, name, environment, bounds[name]) for name in order]
+    sides = [_side(releases, need, name, environment, bounds[name], python) for name in order]
     giving = next((side for side in sides if side.possible), None)
     if giving is None:
         reasons = " And ".join([side.excluded_by for side in sides if side.excluded_by])
@@ -421,17 +433,18 @@ def _side(
     name: str,
     environment: Environment,
     bounds: Sequence[_Bound],
+    python: str | None,
 ) -> _Side:
     other = need.other if name == need.distribution else need.distribution
     there, version = environment.version(other), environment.version(name)
     serving = releases.serving(need, name, there)
-    possible, above = releases.possible(need, name, there, frozenset([bound.clauses for bound in bounds]))
+    possible, above = releases.possible(need, name, there, frozenset([bound.clauses for bound in bounds]), python)
     return _Side(
         name,
         str(version),
         possible,
         above,
-        "" if possible else _why_not(releases, name, serving, bounds, there, other),
+        "" if possible else _why_not(releases, name, serving, bounds, there, other, python),
     )
 
 
@@ -442,7 +455,13 @@ def _own_bound(name: str, clauses: tuple[Clause, ...], ids: Iterable[str]) -> li
 
 
 def _why_not(
-    releases: Releases, name: str, serving: Sequence[str], bounds: Sequence[_Bound], there: Any, other: str
+    releases: Releases,
+    name: str,
+    serving: Sequence[str],
+    bounds: Sequence[_Bound],
+    there: Any,
+    other: str,
+    python: str | None,
 ) -> str:
     """What excludes every release of a distribution that would serve."""
     if not serving:
@@ -450,7 +469,10 @@ def _why_not(
     for bound in bounds:
         if set(serving).isdisjoint(releases.meeting(name, bound.clauses)):
             return f"{name} cannot give way: {bound.text}."
-    return f"{name} cannot give way: {'; '.join([bound.text for bound in bounds])}." if bounds else ""
+    reasons = [bound.text for bound in bounds]
+    if not all(releases.is_for(name, version, python) for version in serving):
+        reasons.append(f"others are not for Python {python}")
+    return f"{name} cannot give way: {'; '.join(reasons)}." if reasons else ""
 
 
 def _bounding(line: str) -> tuple[Wanted, str | None] | None:

@@ -65,6 +65,8 @@ def _install(data: dict[str, Any], text: str, options: dict[str, str], anew: boo
     known = book.releases(wanted.name) or book.releases_read(wanted.name)
     if wanted.name == "torch":
         known = tuple(build.release for build in book.torch_builds)
+    python = ".".join(data["python"]["version"].split(".")[:2])
+    known = [each for each in known if book.is_for(wanted.name, each, python)]
     fitting = [each for each in known if satisfies(each, wanted.clauses, "specifier")]
     if known and not fitting:
         raise LookupError(f"no known release is {text}")

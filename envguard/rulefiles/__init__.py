@@ -44,7 +44,18 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_TABLES = {"backend", "rule", "releases", "torch-builds", "torch-index-builds", "native", "newest", "oldest", "window"}
+_TABLES = {
+    "backend",
+    "rule",
+    "releases",
+    "pythons",
+    "torch-builds",
+    "torch-index-builds",
+    "native",
+    "newest",
+    "oldest",
+    "window",
+}
 _BACKEND_KEYS = {"name", "distribution", "import_name", "extra", "install", "schemes"}
 _OPTIONAL_BACKEND_KEYS = {"aliases", "load_schemes"}
 
@@ -172,6 +183,14 @@ def _check_releases(file: str, table: Table) -> None:
         keys = [key(version) or () for version in versions]
         if keys != sorted(keys):
             raise BadRules(f"{file}: {where}: expected versions in order, oldest first")
+    for name, pythons in table_in(file, "pythons", table).items():
+        where = f"{file}: pythons.{shown(name)}"
+        known = table.get("releases", {}).get(name, ())
+        if not isinstance(pythons, dict) or not all(version in known for version in pythons):
+            raise BadRules(f"{where}: expected a table of a release of {shown(name)} = the Pythons from it on")
+        for version, asked in pythons.items():
+            if not is_clauses(asked):
+                raise BadRules(f"{where}.{version}: expected a specifier such as >=3.10,<3.15, found {asked!r}")
     for name in ("torch-builds", "torch-index-builds"):
         _check_builds(file, name, table_in(file, name, table))
 

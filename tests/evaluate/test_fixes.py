@@ -609,3 +609,38 @@ def test_a_plan_is_made_without_touching_the_environment() -> None:
 
     Evaluator(book(*PLANNED, releases=RELEASES), Request("torchao")).evaluate(environment)
     assert repr(data) == before
+
+
+PYTHONS = {"torchao": {"0.7.0": ">=3.9,<3.13", "0.15.0": ">=3.10"}}
+
+
+@pytest.mark.parametrize(
+    ("version", "python", "newest"),
+    [
+        (">=0.7.0", "3.12", "0.18.0"),
+        (">=0.7.0,<0.15.0", "3.12", "0.14.1"),
+        (">=0.7.0,<0.15.0", "3.13", None),
+        (">=0.7.0,<0.15.0", None, "0.14.1"),
+        (">=0.7.0", "3.9", "0.14.1"),
+        (">=99", "3.9", "99"),
+    ],
+)
+def test_the_newest_release_is_one_for_the_python(version: str, python: str | None, newest: str | None) -> None:
+    rules = book(*PLANNED, releases=RELEASES, pythons=PYTHONS)
+    clauses = parse_wanted(f"torchao{version}").clauses
+    assert rules.newest("torchao", clauses, python) == newest
+    assert rules.lacks("torchao", clauses, python) is (newest is None)
+
+
+def test_what_no_release_for_the_python_meets_has_words_and_no_command() -> None:
+    only = row("torchao/version", {"distribution": "torchao<0.15"}, fix={"install": ["torchao>=0.7.0,<0.15"]})
+    rules = book(only, releases=RELEASES, pythons=PYTHONS)
+    for version, can in (("3.12.3", True), ("3.13.1", False)):
+        here = machine(distributions={"torchao": {"version": "0.18.0"}}, python=python(version=version))
+        report = evaluate(rules, here)
+        (outcome,) = report.outcomes
+        assert outcome.fix is not None
+        assert bool(outcome.fix.commands) is can
+        assert (report.plan is not None) is can
+        words = "No release that is torchao>=0.7.0,<0.15 is for Python 3.13: use another Python."
+        assert outcome.fix.text.endswith(words) is not can

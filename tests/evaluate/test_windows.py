@@ -361,3 +361,17 @@ def test_on_windows_another_torch_comes_from_the_index_of_its_builds() -> None:
     assert made.plan is not None
     assert made.plan.unsolved == ()
     assert [command.count("torch>=") for command in made.plan.commands] == [1, 0]
+
+
+def test_a_release_without_wheels_for_the_python_is_no_way_out() -> None:
+    newest = of_fleet(python={"version": "3.14.1", "executable": "python3", "writable": True, "pip": "25.0"})
+    newest["distributions"] |= {"torch": {"version": "2.14.1"}, "torchao": {"version": "0.12.0"}, "diffusers": None}
+    asked = Request("torchao", host="none")
+    outcome = next(each for each in evaluate(SHIPPED, newest, asked).outcomes if each.rule == "torchao/torch")
+    assert outcome.fix is not None
+    assert outcome.fix.text.startswith("Upgrade torchao to 0.13.0 or newer. torch cannot give way: ")
+    assert outcome.fix.text.endswith("others are not for Python 3.14.")
+    older = {**newest, "python": {**newest["python"], "version": "3.12.3"}}
+    outcome = next(each for each in evaluate(SHIPPED, older, asked).outcomes if each.rule == "torchao/torch")
+    assert outcome.fix is not None
+    assert "or go back to torch" in outcome.fix.text or "or install torch<2.9.0" in outcome.fix.text

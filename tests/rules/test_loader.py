@@ -480,6 +480,16 @@ def test_two_backends_of_one_name_are_refused() -> None:
         ({"releases": {"torchao": []}}, "releases.torchao: expected a list"),
         ({"releases": ["0.7.0"]}, "releases: expected a table"),
         ({"torch_builds": ["2.11.0"]}, "torch-builds: expected a table"),
+        ({"pythons": ["torchao"]}, "pythons: expected a table"),
+        ({"releases": {"torchao": ["0.7.0"]}, "pythons": {"torchao": ">=3.9"}}, "pythons.torchao: expected a table"),
+        (
+            {"releases": {"torchao": ["0.7.0"]}, "pythons": {"torchao": {"0.8.0": ">=3.9"}}},
+            "pythons.torchao: expected a table of a release",
+        ),
+        (
+            {"releases": {"torchao": ["0.7.0"]}, "pythons": {"torchao": {"0.7.0": "3.9"}}},
+            "pythons.torchao.0.7.0: expected a specifier",
+        ),
         ({"torch_builds": {"2.11.0": "13.0"}}, "torch-builds.2.11.0: expected a table"),
         ({"torch_builds": {"2.11.0": {"cuda": "13.0"}}}, "torch-builds.2.11.0: architectures: missing"),
         (
