@@ -158,15 +158,11 @@ class Mender:
         is_own = template is rule.fix
         names = row.wants if is_own else [wanted.name for wanted in (*template.install, *template.reinstall)]
         python = subject.known.get("python_version")
-        asked = row if is_own else template, how, torch, python, *map(constraints.get, names)
+        wanted = [(each.name, (*each.clauses, *constraints.get(each.name, ()))) for each in template.install]
+        lacking = tuple([f"{name}{narrow(those)}" for name, those in wanted if self._book.lacks(name, those, python)])
+        asked = row if is_own else template, how, torch, lacking and (python, lacking), *map(constraints.get, names)
         known: Fix | None = self._fixes.get(asked)
-        if known is None:
-            wanted = [(each.name, (*each.clauses, *constraints.get(each.name, ()))) for each in template.install]
-            lacking = tuple(
-                [f"{name}{narrow(those)}" for name, those in wanted if self._book.lacks(name, those, python)]
-            )
-            known = self._fixes.keep(asked, render(template, constraints, how, torch, lacking, python))
-        return known
+        return known or self._fixes.keep(asked, render(template, constraints, how, torch, lacking, python))
 
     def _fix_of_pair(
         self, row: Row, template: FixTemplate, subject: Subject, rules: Constraints, how: Installer

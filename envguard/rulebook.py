@@ -80,7 +80,7 @@ FILES_ANSWER = frozenset(
     )
 )
 _EVERY: Mapping[str, Any] = {}
-_MOST_REMEMBERED = 1_000  # keeps memory flat over any number of snapshots
+_MOST_REMEMBERED = 4_000  # keeps memory flat over any number of snapshots
 
 
 class RuleBook:
@@ -102,6 +102,7 @@ class RuleBook:
         released: Mapping[str, Any] = tables.get("releases.toml", {})
         self._released: Mapping[str, Any] = released.get("releases", {})
         self._pythons: Mapping[str, Any] = released.get("pythons", {})
+        self._for_python: dict[tuple[str, str, str | None], bool] = {}
         self.remembered: dict[Any, Any] = {}
         self._torch_tables: Mapping[str, Any] = released.get("torch-builds", {})
         self._native_tables: Mapping[str, Any] = tables.get("native.toml", {}).get("native", {})
@@ -175,6 +176,15 @@ class RuleBook:
 
     def is_for(self, distribution: str, version: str, python: str | None) -> bool:
         """Whether a release is for a Python such as 3.12; True where one or the other is not known."""
+        asked = distribution, version, python
+        found = self._for_python.get(asked)
+        if found is None:
+            if len(self._for_python) >= _MOST_REMEMBERED:
+                self._for_python.clear()
+            found = self._for_python[asked] = self._is_for(distribution, version, python)
+        return found
+
+    def _is_for(self, distribution: str, version: str, python: str | None) -> bool:
         table = self._pythons.get(distribution)
         if table is None or python is None:
             return True

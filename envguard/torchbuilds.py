@@ -24,7 +24,9 @@ _INDEX = "https://download.pytorch.org/whl"
 
 
 class _Machine(Frozen):
-    """What decides which torch build fits a machine; `release` is that of the installed torch, if it is a known one."""
+    """What decides which torch build fits a machine; `installed` is the version that is there, without its local part,
+    and `release` the same if it is a known one.
+    """
 
     kind: str
     is_seen: bool
@@ -105,7 +107,7 @@ class TorchBuilds:
             device.kind if seen else self._request.device_kind,
             seen,
             device.capability if seen else None,
-            installed if isinstance(installed, str) else None,
+            release,
             release if release in self._releases else None,
             fact("host", "system"),
             fact("host", "machine"),

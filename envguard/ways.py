@@ -107,8 +107,14 @@ class Pairs:
         """
         environment, order = subject.environment, row.rule.fix.window
         limits, demands = self._asked_of(subject)
-        asked: list[Any] = [row, runnable if "torch" in order else None, subject.known.get("python_version")]
+        need, python = row.rule.need, subject.known.get("python_version")
+        asked: list[Any] = [row, runnable if "torch" in order else None]
+        if not isinstance(need, WindowNeed):
+            asked.append(python)
         for name in order:
+            if isinstance(need, WindowNeed):
+                there = environment.version(need.other if name == need.distribution else need.distribution)
+                asked.append(self._releases.of_other_pythons(need, name, there, python))
             own = frozenset([wanted.clauses for _, wanted in demands.get(name, ())])
             asked += environment.version(name), constraints.get(name), tuple(limits.get(name, ())), own
         key = tuple(asked)
@@ -296,6 +302,18 @@ class Releases:
             found = [each for each in keys if each is not None and each == public_release(each)]
             known = self._known.keep(asked, (sorted(found) if len(found) == len(keys) else None,))
         return known[0]
+
+    def of_other_pythons(
+        self, need: WindowNeed, name: str, there: Any, python: str | None
+    ) -> tuple[str | None, frozenset[str]]:
+        """Those that serve and are not for a Python, which is named where there are any."""
+        asked = need.distribution, need.other, need.effects, name, self._place(need, name, there), python, "others"
+        known: tuple[str | None, frozenset[str]] | None = self._known.get(asked)
+        if known is None:
+            serving = self.serving(need, name, there)
+            others = frozenset([each for each in serving if not self._book.is_for(name, each, python)])
+            known = self._known.keep(asked, (python if others else None, others))
+        return known
 
     def _serving(self, need: WindowNeed, name: str, there: Any) -> tuple[str, ...]:
         """As `fits` says of each: a row answers once for all releases that it is about."""
