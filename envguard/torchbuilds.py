@@ -92,9 +92,10 @@ class TorchBuilds:
         return (known or self._fitting.keep(asked, (fitting(self._book, *asked),)))[0]
 
     def _machine_of(self, subject: Subject) -> _Machine:
-        if self._last[0] is not subject:
-            self._last = subject, self._machine(subject)
-        machine: _Machine = self._last[1]
+        last = self._last  # read once: without a global lock another thread may ask about another subject
+        if last[0] is not subject:
+            last = self._last = subject, self._machine(subject)
+        machine: _Machine = last[1]
         return machine
 
     def _machine(self, subject: Subject) -> _Machine:

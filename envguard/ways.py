@@ -169,14 +169,15 @@ class Pairs:
 
     def _asked_of(self, subject: Subject) -> tuple[Limits, Demands]:
         """What the pairs that have to work together ask of their halves, and what other distributions declare."""
-        if self._last[0] is not subject:
+        last = self._last  # read once: without a global lock another thread may ask about another subject
+        if last[0] is not subject:
             limits: dict[str, list[_Limit]] = {}
             facts = [read(subject) for read in self._readers]
             for pick, pair in self._pairs:
                 for name, limit in pair.limits(pick(facts), subject):
                     limits.setdefault(name, []).append(limit)
-            self._last = subject, limits, self._demanded(subject)
-        return self._last[1], self._last[2]
+            last = self._last = subject, limits, self._demanded(subject)
+        return last[1], last[2]
 
     def _demanded(self, subject: Subject) -> Demands:
         """What installed distributions declare about halves of pairs, as far as that was observed."""

@@ -66,14 +66,15 @@ class Facts(Frozen):
     loaded: Any
 
 
-_last: list[Any] = [None, None, None]
+_last: list[tuple[Any, ...]] = [(None, None, None)]  # one entry, taken and replaced whole: threads may share it
 
 
 def facts_of(subject: Subject, distribution: str) -> Facts | None:
     """The `Facts` of a distribution; those of the last environment are kept, because several needs ask for them."""
-    if _last[0] is not subject or _last[1] != distribution:
-        _last[:] = subject, distribution, _facts(subject, distribution)
-    facts: Facts | None = _last[2]
+    last = _last[0]
+    if last[0] is not subject or last[1] != distribution:
+        last = _last[0] = subject, distribution, _facts(subject, distribution)
+    facts: Facts | None = last[2]
     return facts
 
 
