@@ -115,7 +115,7 @@ class Group:
 
     def look(self, facts: tuple[Any, ...], subject: Subject) -> tuple[Found | None, ...]:
         """What each step says where the facts are not known."""
-        if self._alone is not None and type(facts[0]) is tuple:
+        if self._alone is not None and type(facts[0]) is tuple:  # with a path: what is not observed has none
             return (self._alone.judge(facts),)
         found: tuple[Found | None, ...] | None = self.memory.again(facts)
         if found is None:

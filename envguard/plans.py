@@ -129,7 +129,7 @@ class Mender:
 
     def _is_possible(self, attempt: _Attempt, subject: Subject) -> bool:
         """Whether an installer finds a release of all that is wanted."""
-        python, version = subject.known.get("python_version"), subject.environment.version
+        python, version = subject.python, subject.environment.version
         return not any(
             contradict(each.clauses)
             or (self._book.lacks(each.name, each.clauses, python) and not _meets(version(each.name), each.clauses))
@@ -157,7 +157,7 @@ class Mender:
             torch = self._torch.fix(subject, (*constraints.get("torch", ()), *own))
         is_own = template is rule.fix
         names = row.wants if is_own else [wanted.name for wanted in (*template.install, *template.reinstall)]
-        python = subject.known.get("python_version")
+        python = subject.python
         wanted = [(each.name, (*each.clauses, *constraints.get(each.name, ()))) for each in template.install]
         lacking = tuple([f"{name}{narrow(those)}" for name, those in wanted if self._book.lacks(name, those, python)])
         asked = row if is_own else template, how, torch, lacking and (python, lacking), *map(constraints.get, names)
@@ -168,7 +168,7 @@ class Mender:
         self, row: Row, template: FixTemplate, subject: Subject, rules: Constraints, how: Installer
     ) -> Fix:
         """The fix of a pair; where the way is another torch, in the build for the machine."""
-        clauses = _clauses_for("torch", (template,))
+        clauses = _clauses_for_torch((template,))
         if not clauses or self._torch.is_on_pypi(subject):
             return self._fix(row, template, subject, rules, how)
         asked = {**rules, "torch": (*rules.get("torch", ()), *clauses)}
@@ -226,7 +226,7 @@ class Mender:
         """What to install: each failing rule's own fix, and for a missing backend all that belongs to it."""
         templates = packages.values()
         wanted = [each for template in templates for each in template.install]
-        clauses = _clauses_for("torch", templates)
+        clauses = _clauses_for_torch(templates)
         builds = [True for template in templates if template.torch] or (clauses and not self._torch.is_on_pypi(subject))
         if builds:
             wanted = [each for each in wanted if each.name != "torch"]
@@ -255,9 +255,9 @@ def _package_fixes(judged: Sequence[Found]) -> dict[Row, FixTemplate]:
     return {row: fix for row, _, rank, fix in judged if rank == BLOCKED and fix and fix.installs}
 
 
-def _clauses_for(name: str, fixes: Iterable[FixTemplate]) -> tuple[Clause, ...]:
-    """What some fixes ask of a distribution that they install."""
-    return tuple([clause for fix in fixes for each in fix.install if each.name == name for clause in each.clauses])
+def _clauses_for_torch(fixes: Iterable[FixTemplate]) -> tuple[Clause, ...]:
+    """What some fixes ask of torch, where they install it as they do any distribution."""
+    return tuple([clause for fix in fixes for each in fix.install if each.name == "torch" for clause in each.clauses])
 
 
 def _is_met(wanted: Wanted, rules: Constraints, environment: Environment) -> bool:

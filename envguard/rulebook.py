@@ -80,7 +80,7 @@ FILES_ANSWER = frozenset(
     )
 )
 _EVERY: Mapping[str, Any] = {}
-_MOST_REMEMBERED = 4_000  # keeps memory flat over any number of snapshots
+_MOST_REMEMBERED = 10_000  # keeps memory flat over any number of snapshots
 
 
 class RuleBook:
@@ -102,7 +102,6 @@ class RuleBook:
         released: Mapping[str, Any] = tables.get("releases.toml", {})
         self._released: Mapping[str, Any] = released.get("releases", {})
         self._pythons: Mapping[str, Any] = released.get("pythons", {})
-        self._for_python: dict[tuple[str, str, str | None], bool] = {}
         self.remembered: dict[Any, Any] = {}
         self._torch_tables: Mapping[str, Any] = released.get("torch-builds", {})
         self._native_tables: Mapping[str, Any] = tables.get("native.toml", {}).get("native", {})
@@ -176,21 +175,16 @@ class RuleBook:
 
     def is_for(self, distribution: str, version: str, python: str | None) -> bool:
         """Whether a release is for a Python such as 3.12; True where one or the other is not known."""
-        asked = distribution, version, python
-        found = self._for_python.get(asked)
-        if found is None:
-            if len(self._for_python) >= _MOST_REMEMBERED:
-                self._for_python.clear()
-            found = self._for_python[asked] = self._is_for(distribution, version, python)
-        return found
-
-    def _is_for(self, distribution: str, version: str, python: str | None) -> bool:
         table = self._pythons.get(distribution)
         if table is None or python is None:
             return True
-        here = key(version) or ()
-        told = [those for first, those in table.items() if (key(first) or ()) <= here]
-        return not told or satisfies(python, parse_clauses(told[-1]), "specifier") is not False
+        asked = "python", distribution, version, python
+        if asked not in self.remembered:
+            here = key(version) or ()
+            told = [those for first, those in table.items() if (key(first) or ()) <= here]
+            self.remember(asked, not told or satisfies(python, parse_clauses(told[-1]), "specifier") is not False)
+        answer: bool = self.remembered[asked]
+        return answer
 
     def newest(self, distribution: str, clauses: tuple[Clause, ...], python: str | None = None) -> str | None:
         """The newest release of a distribution that meets some clauses and is for a Python.
@@ -198,27 +192,29 @@ class RuleBook:
         Where the table knows none that meets them, the version that the clauses themselves name; None where they name
         none either, and where those that meet them are all for other Pythons.
         """
-        asked = distribution, clauses, python
-        if asked not in self.remembered:
-            released = reversed(self._released.get(distribution, ()))
-            meeting = (version for version in released if satisfies(version, clauses, "specifier"))
-            refused = False
-            for found in meeting:
-                if self.is_for(distribution, found, python):
-                    break
-                refused = True
-            else:
-                named = (clause.version for clause in clauses if clause.operator in (">=", "==", "~="))
-                found = None if refused else next(named, None)
-            self.remember(asked, found)
-        version: str | None = self.remembered[asked]
-        return version
+        found, is_met = self._newest(distribution, clauses, python)
+        named = (clause.version for clause in clauses if clause.operator in (">=", "==", "~="))
+        return found if is_met else next(named, None)
 
     def lacks(self, distribution: str, clauses: tuple[Clause, ...], python: str | None) -> bool:
         """Whether the releases that meet some clauses are all for other Pythons."""
-        if self.newest(distribution, clauses, python) is not None:
-            return False
-        return any(satisfies(version, clauses, "specifier") for version in self._released.get(distribution, ()))
+        found, is_met = self._newest(distribution, clauses, python)
+        return is_met and found is None
+
+    def _newest(self, distribution: str, clauses: tuple[Clause, ...], python: str | None) -> tuple[str | None, bool]:
+        """The newest release that meets some clauses and is for a Python; and whether any meets them at all."""
+        asked = "newest", distribution, clauses, python
+        if asked not in self.remembered:
+            is_met, found = False, None
+            for version in reversed(self._released.get(distribution, ())):
+                if satisfies(version, clauses, "specifier"):
+                    is_met = True
+                    if self.is_for(distribution, version, python):
+                        found = version
+                        break
+            self.remember(asked, (found, is_met))
+        answer: tuple[str | None, bool] = self.remembered[asked]
+        return answer
 
     def remember(self, asked: Any, answer: Any) -> None:
         """Keep an answer that the rules alone decide in `remembered`, so that many environments share the work."""

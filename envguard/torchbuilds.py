@@ -114,7 +114,7 @@ class TorchBuilds:
             fact("host", "machine"),
             self._driver_major(fact("drivers", "nvidia"), fact("drivers", "cuda")),
             str(fact("host", "libc")).startswith("musl"),
-            subject.known.get("python_version"),
+            subject.python,
         )
 
     def _driver_major(self, driver: Any, supported: Any) -> int | None:

@@ -60,9 +60,6 @@ class _Limit(Frozen):
     clauses: tuple[Clause, ...]
 
 
-_OF_MACHINE = "the driver and the GPU run torch"
-
-
 class Pairs:
     """The pairs that a request is about; it remembers what equal versions gave."""
 
@@ -87,7 +84,7 @@ class Pairs:
         for name, those in limits.items():
             for limit in those:
                 both = (*limited.get(name, ()), *limit.clauses)
-                if limit.half not in changing and not self._shut(name, both, subject.known.get("python_version")):
+                if limit.half not in changing and not self._shut(name, both, subject.python):
                     limited[name] = both
         return limited
 
@@ -107,14 +104,8 @@ class Pairs:
         """
         environment, order = subject.environment, row.rule.fix.window
         limits, demands = self._asked_of(subject)
-        need, python = row.rule.need, subject.known.get("python_version")
-        asked: list[Any] = [row, runnable if "torch" in order else None]
-        if not isinstance(need, WindowNeed):
-            asked.append(python)
+        asked: list[Any] = [row, runnable if "torch" in order else None, subject.python]
         for name in order:
-            if isinstance(need, WindowNeed):
-                there = environment.version(need.other if name == need.distribution else need.distribution)
-                asked.append(self._releases.of_other_pythons(need, name, there, python))
             own = frozenset([wanted.clauses for _, wanted in demands.get(name, ())])
             asked += environment.version(name), constraints.get(name), tuple(limits.get(name, ())), own
         key = tuple(asked)
@@ -161,11 +152,14 @@ class Pairs:
                 for limit in limits.get(name, ())
                 if limit.need != need
             ]
-            of_machine = [_Bound(runnable, _OF_MACHINE + narrow(runnable))] if runnable and name == "torch" else []
+            of_machine = (
+                [_Bound(runnable, f"the driver and the GPU run torch{narrow(runnable)}")]
+                if runnable and name == "torch"
+                else []
+            )
             own = _own_bound(name, constraints.get(name, ()), ids.get(name, ()))
             bounds[name] = [*declared, *own, *of_pairs, *of_machine]
-        python = subject.known.get("python_version")
-        return way_out(self._releases, need, order, environment, constraints, bounds, python)
+        return way_out(self._releases, need, order, environment, constraints, bounds, subject.python)
 
     def _asked_of(self, subject: Subject) -> tuple[Limits, Demands]:
         """What the pairs that have to work together ask of their halves, and what other distributions declare."""
@@ -303,18 +297,6 @@ class Releases:
             found = [each for each in keys if each is not None and each == public_release(each)]
             known = self._known.keep(asked, (sorted(found) if len(found) == len(keys) else None,))
         return known[0]
-
-    def of_other_pythons(
-        self, need: WindowNeed, name: str, there: Any, python: str | None
-    ) -> tuple[str | None, frozenset[str]]:
-        """Those that serve and are not for a Python, which is named where there are any."""
-        asked = need.distribution, need.other, need.effects, name, self._place(need, name, there), python, "others"
-        known: tuple[str | None, frozenset[str]] | None = self._known.get(asked)
-        if known is None:
-            serving = self.serving(need, name, there)
-            others = frozenset([each for each in serving if not self._book.is_for(name, each, python)])
-            known = self._known.keep(asked, (python if others else None, others))
-        return known
 
     def _serving(self, need: WindowNeed, name: str, there: Any) -> tuple[str, ...]:
         """As `fits` says of each: a row answers once for all releases that it is about."""

@@ -96,6 +96,11 @@ class Subject:
         return self._known
 
     @property
+    def python(self) -> str | None:
+        """The inspected Python as releases are for it, such as 3.12; None where it was not observed."""
+        return self.known.get("python_version")
+
+    @property
     def build(self) -> Any:
         """The version, CUDA, HIP and XPU of the torch build; None where torch is not there, or Unreadable."""
         if self._build is _NOT_YET:

@@ -324,23 +324,34 @@ def of_shipped(data: dict[str, Any], rule: str = "torchao/torch") -> tuple[Backe
     return made, next(each for each in made.outcomes if each.rule == rule)
 
 
-def test_a_half_that_the_plan_changes_bounds_nothing() -> None:
-    made, outcome = of_shipped(of_fleet(), "diffusers/torchao-version")
+@pytest.mark.parametrize(
+    ("facts", "rule", "fix", "plan"),
+    [
+        pytest.param(
+            {},
+            "diffusers/torchao-version",
+            "'torchao>=0.15.0'",
+            "'torchao>=0.15.0' 'torch>=2.10.0'",
+            id="a half that the plan changes bounds nothing",
+        ),
+        pytest.param(
+            {"drivers": {"nvidia": "550.127.08", "cuda": "12.4", "nvidia_status": "ok"}},
+            "torchao/torch",
+            "'torch>=2.6.0,<2.11.0'",
+            "'torchao>=0.15.0' 'torch==2.10.0'",
+            id="a torch that the driver does not run is no way out",
+        ),
+    ],
+)
+def test_a_pair_is_mended_by_what_can_be_installed_together(
+    facts: dict[str, Any], rule: str, fix: str, plan: str
+) -> None:
+    made, outcome = of_shipped(of_fleet(**facts), rule)
     assert outcome.fix is not None
-    assert outcome.fix.commands == ("python3 -m pip install 'torchao>=0.15.0'",)
+    assert outcome.fix.commands == (f"python3 -m pip install {fix}",)
     assert made.plan is not None
     assert made.plan.unsolved == ()
-    assert made.plan.commands == ("python3 -m pip install 'torchao>=0.15.0' 'torch>=2.10.0'",)
-
-
-def test_a_torch_that_the_driver_does_not_run_is_no_way_out() -> None:
-    older = {"nvidia": "550.127.08", "cuda": "12.4", "nvidia_status": "ok"}
-    made, outcome = of_shipped(of_fleet(drivers=older))
-    assert outcome.fix is not None
-    assert outcome.fix.commands == ("python3 -m pip install 'torch>=2.6.0,<2.11.0'",)
-    assert made.plan is not None
-    assert made.plan.unsolved == ()
-    assert made.plan.commands == ("python3 -m pip install 'torchao>=0.15.0' 'torch==2.10.0'",)
+    assert made.plan.commands == (f"python3 -m pip install {plan}",)
 
 
 def test_the_gpu_is_told_where_it_keeps_torch_from_giving_way() -> None:
